@@ -76,7 +76,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 		c.Close(cause.Cause(h.closing.Load()).CloseStatus())
 		return nil, ErrShuttingDown
 	}
-	if err := h.awaitInForce(ctx, keysOf(&a, groups)); err != nil {
+	if err := h.awaitInForce(ctx, h.keysOf(&c.state.Identity, groups)); err != nil {
 		c.Close(cause.Handshake.CloseStatus())
 		return nil, err
 	}

@@ -258,11 +258,11 @@ func (c *Connection) expiresWithin(d time.Duration) bool {
 	return claims != nil && !claims.Expires.IsZero() && time.Until(claims.Expires) < d
 }
 
-// endDetachedLocked ends the wait of a detached connection, by a resume, a close or a move.
+// endDetachedLocked ends the wait of a detached connection, by a resume, a close or a move. It does
+// nothing if the wait is over.
 func (c *Connection) endDetachedLocked() {
-	if c.state.Phase == PhaseDetached {
+	if c.state.Phase == PhaseDetached && c.hub().detached.removeDetached(c) {
 		c.countDetachedLocked(-1)
-		c.hub().detached.removeDetached(c)
 	}
 }
 

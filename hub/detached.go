@@ -83,18 +83,19 @@ func (d *detached) dropFromAddressLocked(c *Connection) {
 	}
 }
 
-// removeDetached removes a connection from the list. It does nothing if c is not listed.
-func (d *detached) removeDetached(c *Connection) {
+// removeDetached removes a connection from the list. It returns false if c is not listed.
+func (d *detached) removeDetached(c *Connection) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, ok := d.all[c]; !ok {
-		return
+		return false
 	}
 	d.dropFromAddressLocked(c)
 	delete(d.all, c)
 	if user, ok := c.userKey(); ok {
 		removeFrom(d.byUser, user, c)
 	}
+	return true
 }
 
 func removeFrom[K comparable](m map[K][]*Connection, key K, c *Connection) {

@@ -87,6 +87,19 @@ func (h *Hub) Len() int {
 	return h.held
 }
 
+// findAnywhere returns a connection of any namespace, or nil. Only moves need it: it looks into
+// each namespace.
+func (h *Hub) findAnywhere(id ConnectionID) *Connection {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, ns := range h.namespaces {
+		if c, ok := ns.connections.getValue(string(id)); ok {
+			return c
+		}
+	}
+	return nil
+}
+
 func (h *Hub) findConnection(namespace, id string) (*Connection, error) {
 	if ns := h.findNamespace(namespace); ns != nil {
 		if c, ok := ns.connections.getValue(id); ok {

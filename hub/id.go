@@ -32,14 +32,20 @@ func newConnectionID(born ID) ConnectionID {
 	return ConnectionID(string(born) + "." + randomID(connectionIDBytes))
 }
 
-// ParseConnectionID checks s and returns it with the hub where the connection was born. It is the
-// only place that knows the form of an id.
+// ParseConnectionID checks s and returns it with the hub where the connection was born. It and
+// isBornAt are the only places that know the form of an id.
 func ParseConnectionID(s string) (id ConnectionID, born ID, err error) {
 	hub, random, ok := strings.Cut(s, ".")
 	if !ok || !isRandomID(hub, hubIDBytes) || !isRandomID(random, connectionIDBytes) {
 		return "", "", fmt.Errorf("%w: %q", ErrInvalidConnectionID, s)
 	}
 	return ConnectionID(s), ID(hub), nil
+}
+
+// isBornAt reports whether the connection was born at a hub.
+func (id ConnectionID) isBornAt(h ID) bool {
+	born, _, _ := strings.Cut(string(id), ".")
+	return born == string(h)
 }
 
 func randomID(n int) string {

@@ -70,18 +70,21 @@ func (h *Hub) awaitInForce(ctx context.Context, keys []Key) error {
 	}
 }
 
-// keysOf returns the keys that a connection has references to from the start.
-func keysOf(a *Admission, groups []string) []Key {
-	keys := groupKeys(a.Namespace, groups)
-	keys = append(keys, Key{RouteEveryone, a.Namespace, ""})
-	if a.User != "" {
-		keys = append(keys, Key{RouteUser, a.Namespace, a.User})
+// keysOf returns the keys that a connection in these groups has references to.
+func (h *Hub) keysOf(who *Identity, groups []string) []Key {
+	keys := groupKeys(who.Namespace, groups)
+	keys = append(keys, Key{RouteEveryone, who.Namespace, ""})
+	if who.User != "" {
+		keys = append(keys, Key{RouteUser, who.Namespace, who.User})
+	}
+	if !who.ID.isBornAt(h.config.ID) {
+		keys = append(keys, Key{RouteConnection, who.Namespace, string(who.ID)})
 	}
 	return keys
 }
 
 func groupKeys(namespace string, groups []string) []Key {
-	keys := make([]Key, len(groups), len(groups)+2)
+	keys := make([]Key, len(groups), len(groups)+3)
 	for i, g := range groups {
 		keys[i] = Key{RouteGroup, namespace, g}
 	}

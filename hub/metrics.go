@@ -37,7 +37,7 @@ func newMetrics(r prometheus.Registerer, h *Hub) (*metrics, error) {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	closes := counters("connhub_connections_closed_total",
-		"Connections that ended, by cause.", "cause")
+		"Connections that ended, by cause; moved: they went to a different hub.", "cause")
 	for _, c := range cause.All() {
 		m.closes[c] = closes.WithLabelValues(c.String())
 	}

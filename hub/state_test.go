@@ -89,7 +89,7 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 		check("detached")
 		c.resume(t, token)
 		check("resumed")
-		_, err := h.Moves().Freeze(t.Context(), DefaultNamespace, string(c.ID()), NewID())
+		_, err := h.Moves().Freeze(t.Context(), c.ID(), NewID())
 		must(t, "freeze", err)
 		check("moving")
 		must(t, "thaw", h.Moves().Thaw(c.ID()))

@@ -57,7 +57,7 @@ func TestTheConnectionsOfATargetAreThoseThatMatchItOneByOne(t *testing.T) {
 			for _, name := range allNames(&target) {
 				named[name] = named[name] || !slices.Contains(namesOf(unnamed), name)
 			}
-			checkMatches(t, h, to, &target, only.Only, len(want) == 1)
+			checkMatches(t, h, to, &only, len(want) == 1)
 		}
 		for _, name := range allNames(&target) {
 			if named[name] == slices.Contains(namesOf(un), name) {
@@ -100,9 +100,10 @@ func namesOf(un *Unmatched) (all []string) {
 	return all
 }
 
-// checkMatches moves a connection and takes it back at the last step.
-func checkMatches(t *testing.T, from, to *Hub, target *Target, id ConnectionID, want bool) {
+// checkMatches moves the connection of a target and takes it back at the last step.
+func checkMatches(t *testing.T, from, to *Hub, target *Target, want bool) {
 	t.Helper()
+	id := target.Only
 	check := func(step string, hubs ...*Hub) {
 		t.Helper()
 		for _, h := range hubs {

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"crypto/sha256"
 	"maps"
 	"slices"
 	"sync"
@@ -70,10 +71,10 @@ func newMoves() *Moves {
 // present command is done, or ctx is done. From then on the link is not read and gets no messages;
 // sends go on to queue. Errors: ErrConnectionNotFound; ErrResumeRefused: the connection is not
 // resumable; transfer.ErrMoving; that of ctx.
-func (m *Moves) Freeze(ctx context.Context, namespace, id string, to ID) (*Snapshot, error) {
-	c, err := m.hub.findConnection(namespace, id)
-	if err != nil {
-		return nil, err
+func (m *Moves) Freeze(ctx context.Context, id ConnectionID, to ID) (*Snapshot, error) {
+	c := m.hub.findAnywhere(id)
+	if c == nil {
+		return nil, ErrConnectionNotFound
 	}
 	made, err := m.freezeConnection(ctx, c, to)
 	if err != nil {
@@ -181,6 +182,7 @@ func (m *Moves) Release(id ConnectionID, how cause.CloseStatus) (*cause.CloseSta
 	c.applyLocked(Op{Kind: OpMove, Stage: transfer.Moved, Close: how})
 	c.numbering.turn.wakeAll()
 	c.dialect.connections.Dec()
+	m.hub.metrics.closes[how.Cause].Inc()
 	m.hub.releaseConnection(c.namespace, &c.state.Identity)
 	m.removeMove(c.state.ID)
 	c.mu.Unlock()
@@ -200,6 +202,29 @@ func endTallies(s *State) {
 			e.tally.countMoved()
 		}
 	}
+}
+
+// Lose ends a sealed connection here, because the new hub is dead or calls for it are lost: neither
+// hub can go on with it. It is closed for cause.HubLost, or as it was closed since Seal. Lose does
+// nothing if the connection is not sealed.
+func (m *Moves) Lose(id ConnectionID) {
+	d, err := m.lockDeparture(id)
+	if err != nil {
+		return
+	}
+	c, how := d.connection, cause.HubLost.CloseStatus()
+	if c.state.stage != transfer.Sealed {
+		c.mu.Unlock()
+		return
+	}
+	if d.ended != nil {
+		how = *d.ended
+	}
+	m.unsealLocked(c)
+	link := c.closeLocked(how)
+	m.removeMove(id)
+	c.mu.Unlock()
+	c.closeLink(link, how)
 }
 
 // Thaw ends a move that has failed: the connection goes on here. After Seal the new hub must have
@@ -240,17 +265,16 @@ func (m *Moves) thawLocked(d *departure) (surplus []*Connection) {
 	c := d.connection
 	defer m.removeMove(c.state.ID)
 	sealed := c.state.stage == transfer.Sealed
-	if c.state.isFrozen() {
+	switch {
+	case sealed:
+		m.unsealLocked(c)
+	case c.state.isFrozen():
 		c.applyLocked(Op{Kind: OpMove, Stage: transfer.Live})
 	}
 	c.numbering.turn.wakeAll()
 	if !sealed {
 		return nil
 	}
-	m.mu.Lock()
-	m.graves.Remove(string(c.state.ID))
-	m.mu.Unlock()
-	c.namespace.enlistLocked(c)
 	if c.link != nil {
 		if n := c.numbering; !n.patient.IsZero() {
 			c.startTimerLocked(c.patienceLocked(), cause.AckStuck)
@@ -262,6 +286,61 @@ func (m *Moves) thawLocked(d *departure) (surplus []*Connection) {
 		c.applyLocked(Op{Kind: OpDetach, Resumption: detached})
 	}
 	return startWaitLocked(c)
+}
+
+// unsealLocked puts a sealed connection back into the tables. Connection.mu must be held.
+func (m *Moves) unsealLocked(c *Connection) {
+	c.applyLocked(Op{Kind: OpMove, Stage: transfer.Live})
+	m.mu.Lock()
+	m.graves.Remove(string(c.state.ID))
+	m.mu.Unlock()
+	c.namespace.enlistLocked(c)
+}
+
+// Close closes a connection that a different hub has closed while it was on its way here. The
+// connection is Live or Moving. If it is Sealed, on its way to the next hub, Release tells of the
+// close. Otherwise Close does nothing.
+func (m *Moves) Close(id ConnectionID, how cause.CloseStatus) {
+	c := m.findAside(id)
+	if c == nil {
+		c = m.hub.findAnywhere(id)
+	}
+	if c != nil {
+		c.Close(how)
+	}
+}
+
+// Standing reports whether this hub owns a connection, and its client may have the connection back:
+// proof is the hash (SHA-256) of a token that Hub.Resume accepts. Else at is the hub that the
+// tombstone names; empty: there is none.
+func (m *Moves) Standing(
+	id ConnectionID, namespace string, proof [sha256.Size]byte,
+) (here bool, at ID) {
+	if c, err := m.hub.findConnection(namespace, string(id)); err == nil {
+		here, _ = (&Resume{Connection: c, proven: proof}).showsToken()
+		return here, ""
+	}
+	stone, _ := m.Tombstone(id)
+	return false, ID(stone.Hub)
+}
+
+// Keys returns the keys that this hub must be known to want before it announces a move, or says
+// that it has applied a change (Interest.ThenInForce). id is that of a shadow, or of a connection
+// that this hub owns; otherwise there are none.
+func (m *Moves) Keys(id ConnectionID) []Key {
+	c := m.findAside(id)
+	if c == nil {
+		c = m.hub.findAnywhere(id)
+	}
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.ID != id || c.state.Phase == PhaseClosed {
+		return nil
+	}
+	return m.hub.keysOf(&c.state.Identity, c.state.Groups)
 }
 
 // Tombstone returns where a connection went, and reports whether that is known.

@@ -39,6 +39,7 @@ type wanderer struct {
 	groups []string
 	allows map[string]bool
 	done   []uint64
+	isLost bool
 }
 
 func (w *wanderer) connection() *Connection { return find(w.t, w.hubs[w.owner], w.id) }
@@ -86,6 +87,10 @@ func (w *wanderer) arrive() {
 }
 
 func (w *wanderer) check() {
+	if w.isLost {
+		w.checkLost()
+		return
+	}
 	if w.stage == transfer.Live || w.stage == transfer.Moving {
 		info := w.connection().Info()
 		breakIf(!slices.Equal(info.Groups, w.groups), "groups %q, want %q", info.Groups, w.groups)
@@ -107,6 +112,15 @@ func (w *wanderer) check() {
 	w.read()
 }
 
+// checkLost fails if anything is left of a connection that neither hub could go on with.
+func (w *wanderer) checkLost() {
+	for i, h := range w.hubs {
+		err := h.CheckAtRest()
+		breakIf(err != nil, "hub %d: %v", i, err)
+		checkEmpty(w.t, h)
+	}
+}
+
 // TestAWandererIsAsAChildNoted drives a connection and its client through moves among three hubs,
 // which may be cut short at any step, with sends, acks, joins, grants, lost links and resumes in
 // between.
@@ -125,7 +139,7 @@ func wander(t *testing.T, rt *rapid.T) {
 	w.link = connectAs(t, w.hubs[0], numbered{}, "ann")
 	w.id, w.token = w.link.ID(), w.link.link.token(t)
 	owned := func() bool { return w.stage != transfer.Sealed }
-	rt.Repeat(map[string]func(*rapid.T){
+	actions := map[string]func(*rapid.T){
 		"send": func(rt *rapid.T) {
 			if !owned() {
 				return
@@ -219,8 +233,27 @@ func wander(t *testing.T, rt *rapid.T) {
 				w.stage, w.adopted = transfer.Live, false
 			}
 		},
-		"": func(*rapid.T) { w.check() },
-	})
+		"lose the new hub": func(rt *rapid.T) {
+			if w.stage == transfer.Sealed && rapid.IntRange(0, 3).Draw(rt, "lost") == 0 {
+				w.read()
+				w.hubs[w.owner].Moves().Lose(w.id)
+				must(t, "abandon", w.hubs[w.to].Moves().Abandon(w.id))
+				w.isLost = true
+			}
+		},
+	}
+	for name, action := range actions {
+		actions[name] = func(rt *rapid.T) {
+			if !w.isLost {
+				action(rt)
+			}
+		}
+	}
+	actions[""] = func(*rapid.T) { w.check() }
+	rt.Repeat(actions)
+	if w.isLost {
+		return
+	}
 	if w.stage != transfer.Live {
 		w.passage().fail()
 	}

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"reflect"
@@ -22,7 +23,7 @@ import (
 )
 
 // drained is how the old hub of a test closes the link of a connection that has moved.
-var drained = cause.CloseStatus{Cause: cause.Shutdown, Code: 1012, Reason: "moved"}
+var drained = cause.Moved.CloseStatus()
 
 // must fails the test for an error of a step.
 func must(t testing.TB, step string, err error) {
@@ -41,7 +42,7 @@ type passage struct {
 
 func (p *passage) freeze() *Snapshot {
 	p.t.Helper()
-	s, err := p.from.Moves().Freeze(p.t.Context(), DefaultNamespace, string(p.id), p.to.ID())
+	s, err := p.from.Moves().Freeze(p.t.Context(), p.id, p.to.ID())
 	must(p.t, "freeze", err)
 	return s
 }
@@ -499,7 +500,7 @@ func TestAMoveWaitsForTheCommandInHand(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			_, err := from.Moves().Freeze(ctx, DefaultNamespace, string(c.ID()), to.ID())
+			_, err := from.Moves().Freeze(ctx, c.ID(), to.ID())
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("froze in the middle of a command: %v", err)
 			}
@@ -580,7 +581,7 @@ func TestAConnectionIsOnOneMoveAtATime(t *testing.T) {
 	p := &passage{t, from, to, c.ID()}
 	token := c.link.token(t)
 	freeze := func(id ConnectionID) error {
-		_, err := from.Moves().Freeze(t.Context(), DefaultNamespace, string(id), to.ID())
+		_, err := from.Moves().Freeze(t.Context(), id, to.ID())
 		return err
 	}
 	resume := func(h *Hub) error {
@@ -693,6 +694,136 @@ func TestACloseDuringAMoveIsNotLost(t *testing.T) {
 			t.Errorf("the new hub told of %d ends", len(none))
 		}
 	}
+}
+
+// TestAConnectionWhoseNewHubIsDeadEnds: once, with an event, and nothing of it is left. If it was
+// closed since Seal, it ends so.
+func TestAConnectionWhoseNewHubIsDeadEnds(t *testing.T) {
+	for _, detached := range []string{"never", "before", "sealed"} {
+		for _, closed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("detached %s, closed %t", detached, closed), func(t *testing.T) {
+				loseSealed(t, detached, closed)
+			})
+		}
+	}
+}
+
+func loseSealed(t *testing.T, detached string, closed bool) {
+	var ends kinds
+	from, to := newHub(t, observeCloses(&ends)), newHub(t)
+	c := connectAs(t, from, numbered{}, "ann", "g")
+	p := &passage{t, from, to, c.ID()}
+	c.link.stall(true)
+	d := send(t, from, toGroup("g", "hi"))
+	if detached == "before" {
+		c.lose()
+	}
+	p.adopt(p.freeze())
+	from.Moves().Lose(c.ID()) // it is not sealed, so nothing is lost
+	p.seal()
+	want := cause.HubLost.CloseStatus()
+	if closed {
+		want = cause.Backend.CloseStatus()
+		from.Moves().Close(c.ID(), want)
+	}
+	if detached == "sealed" {
+		c.lose()
+	}
+	checkRest(t, from, to)
+	if len(ends) != 0 {
+		t.Error("a sealed connection ends before the outcome is known")
+	}
+	from.Moves().Lose(c.ID())
+	how, ended := c.Ended()
+	if diff := cmp.Diff(want, how); !ended || diff != "" || len(ends) != 1 {
+		t.Errorf("ended %t, told %d times: %s", ended, len(ends), diff)
+	}
+	if told := slices.Contains(c.link.closed, want); told != (detached == "never") {
+		t.Errorf("the link was closed as %v", c.link.closed)
+	}
+	if r := d.Receipt(); r.Queued+r.QueuedDetached+r.InTransfer != 0 {
+		t.Errorf("receipt %+v", r)
+	}
+	if _, known := from.Moves().Tombstone(c.ID()); known {
+		t.Error("a tombstone is left")
+	}
+	from.Moves().Lose(c.ID())
+	checkRest(t, from)
+	checkEmpty(t, from)
+	must(t, "abandon", to.Moves().Abandon(c.ID()))
+}
+
+// TestACloseOfTheOldHubReachesTheConnection where it is by then: here, on its way to the next hub,
+// or there.
+func TestACloseOfTheOldHubReachesTheConnection(t *testing.T) {
+	kicked := cause.Backend.CloseStatus()
+	for _, step := range []string{"live", "frozen", "sealed"} {
+		from, to := newHub(t), newHub(t)
+		c := connectAs(t, from, numbered{}, "ann", "g")
+		p := &passage{t, from, to, c.ID()}
+		to.Moves().Close(c.ID(), kicked) // it is not there
+		if step != "live" {
+			p.adopt(p.freeze())
+			to.Moves().Close(c.ID(), kicked) // a shadow belongs to the old hub
+		}
+		if step == "sealed" {
+			p.seal()
+		}
+		from.Moves().Close(c.ID(), kicked)
+		if step == "sealed" {
+			must(t, "commit", to.Moves().Commit(c.ID()))
+			ended, err := from.Moves().Release(c.ID(), drained)
+			must(t, "release", err)
+			to.Moves().Close(c.ID(), *ended)
+		} else if how, ended := c.Ended(); !ended || how != kicked {
+			t.Errorf("%s: ended %t, %v", step, ended, how)
+		}
+		if step == "frozen" {
+			must(t, "abandon", to.Moves().Abandon(c.ID()))
+			must(t, "thaw", from.Moves().Thaw(c.ID()))
+		}
+		checkEmpty(t, from)
+		checkEmpty(t, to)
+	}
+}
+
+// TestAHubSaysWhereAConnectionStands to a hub to which its client has come.
+func TestAHubSaysWhereAConnectionStands(t *testing.T) {
+	from, to := newHub(t), newHub(t)
+	c := connectAs(t, from, numbered{}, "ann", "g")
+	plain := connect(t, from, "bob")
+	proof := sha256.Sum256([]byte(c.link.token(t)))
+	check := func(step string, h *Hub, id ConnectionID, wantHere bool, wantAt ID) {
+		t.Helper()
+		here, at := h.Moves().Standing(id, DefaultNamespace, proof)
+		if here != wantHere || at != wantAt {
+			t.Errorf("%s: here %t, at %q; want %t, %q", step, here, at, wantHere, wantAt)
+		}
+	}
+	check("live", from, c.ID(), true, "")
+	check("plain", from, plain.ID(), false, "")
+	check("unknown", to, c.ID(), false, "")
+	good := proof
+	for _, bad := range [][sha256.Size]byte{{}, sha256.Sum256([]byte("guess"))} {
+		proof = bad
+		check("a wrong token", from, c.ID(), false, "")
+	}
+	proof = good
+	if here, at := from.Moves().Standing(c.ID(), "other", proof); here || at != "" {
+		t.Errorf("in a different namespace: %t, %q", here, at)
+	}
+	p := &passage{t, from, to, c.ID()}
+	s := p.freeze()
+	check("frozen", from, c.ID(), true, "")
+	p.adopt(s)
+	check("a shadow", to, c.ID(), false, "")
+	p.seal()
+	check("sealed", from, c.ID(), false, to.ID())
+	p.commit()
+	check("moved", from, c.ID(), false, to.ID())
+	check("there", to, c.ID(), true, "")
+	find(t, to, c.ID()).Close(cause.Backend.CloseStatus())
+	check("closed", to, c.ID(), false, "")
 }
 
 // TestAMoveThatFallsBehindFails: the changes that wait for the new hub have a bound.

@@ -49,6 +49,12 @@ const (
 	Internal
 	// Forgotten: the hub's peers may have forgotten it, so the connection may have missed messages.
 	Forgotten
+	// Moved: the connection goes on at a different hub. Its link here ends, and nothing else. The
+	// client resumes by itself: reliable clients of Web PubSub do after any code but 1008.
+	Moved
+	// HubLost: the hub that took the connection over, or may have, is dead, or calls for the
+	// connection were lost on the way there.
+	HubLost
 
 	// End follows the last cause: it is the length of an array with a place for each.
 	End
@@ -81,6 +87,8 @@ var causes = [End]struct {
 	Shutdown:        {"shutdown", 1001, "hub is shutting down"},
 	Internal:        {"internal", 1011, "internal error"},
 	Forgotten:       {"forgotten", 1012, "hub restarts"},
+	Moved:           {"moved", 1012, "connection has moved"},
+	HubLost:         {"hub_lost", 1012, "hub lost"},
 }
 
 // Orderly reports whether queued messages still go out before the close frame.

@@ -68,7 +68,12 @@ const (
 	DisconnectCause_DISCONNECT_CAUSE_INTERNAL DisconnectCause = 19
 	// Other hubs may have forgotten the hub, so that messages may have missed the client. The hub
 	// starts anew under another id.
-	DisconnectCause_DISCONNECT_CAUSE_FORGOTTEN DisconnectCause = 20 // Planned: HUB_LOST.
+	DisconnectCause_DISCONNECT_CAUSE_FORGOTTEN DisconnectCause = 20
+	// Never sent: it moved to a different hub, where its client goes on. Hubs count it as a cause in
+	// connhub_connections_closed_total.
+	DisconnectCause_DISCONNECT_CAUSE_MOVED DisconnectCause = 21
+	// It was on its way to a different hub, and that hub ended without an orderly stop.
+	DisconnectCause_DISCONNECT_CAUSE_HUB_LOST DisconnectCause = 22
 )
 
 // Enum value maps for DisconnectCause.
@@ -95,6 +100,8 @@ var (
 		18: "DISCONNECT_CAUSE_SHUTDOWN",
 		19: "DISCONNECT_CAUSE_INTERNAL",
 		20: "DISCONNECT_CAUSE_FORGOTTEN",
+		21: "DISCONNECT_CAUSE_MOVED",
+		22: "DISCONNECT_CAUSE_HUB_LOST",
 	}
 	DisconnectCause_value = map[string]int32{
 		"DISCONNECT_CAUSE_UNSPECIFIED":    0,
@@ -118,6 +125,8 @@ var (
 		"DISCONNECT_CAUSE_SHUTDOWN":       18,
 		"DISCONNECT_CAUSE_INTERNAL":       19,
 		"DISCONNECT_CAUSE_FORGOTTEN":      20,
+		"DISCONNECT_CAUSE_MOVED":          21,
+		"DISCONNECT_CAUSE_HUB_LOST":       22,
 	}
 )
 
@@ -747,7 +756,7 @@ const file_connhub_events_v1_event_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"Q\n" +
 	"\x03Gap\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x03R\x05count\x124\n" +
-	"\x06reason\x18\x02 \x01(\x0e2\x1c.connhub.events.v1.GapReasonR\x06reason*\xb2\x05\n" +
+	"\x06reason\x18\x02 \x01(\x0e2\x1c.connhub.events.v1.GapReasonR\x06reason*\xed\x05\n" +
 	"\x0fDisconnectCause\x12 \n" +
 	"\x1cDISCONNECT_CAUSE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17DISCONNECT_CAUSE_CLIENT\x10\x01\x12\x19\n" +
@@ -770,7 +779,9 @@ const file_connhub_events_v1_event_proto_rawDesc = "" +
 	"\x17DISCONNECT_CAUSE_MEMORY\x10\x11\x12\x1d\n" +
 	"\x19DISCONNECT_CAUSE_SHUTDOWN\x10\x12\x12\x1d\n" +
 	"\x19DISCONNECT_CAUSE_INTERNAL\x10\x13\x12\x1e\n" +
-	"\x1aDISCONNECT_CAUSE_FORGOTTEN\x10\x14*G\n" +
+	"\x1aDISCONNECT_CAUSE_FORGOTTEN\x10\x14\x12\x1a\n" +
+	"\x16DISCONNECT_CAUSE_MOVED\x10\x15\x12\x1d\n" +
+	"\x19DISCONNECT_CAUSE_HUB_LOST\x10\x16*G\n" +
 	"\tGapReason\x12\x1a\n" +
 	"\x16GAP_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aGAP_REASON_SUBSCRIBER_SLOW\x10\x01B\xc4\x01\n" +
