@@ -23,7 +23,7 @@ var dropWords = map[controlv1.DropReason]string{
 // states are the counts of a receipt, or of many.
 type states struct {
 	matched, pending, queued, queuedDetached, written, acked int64
-	notAckable, dropped                                      int64
+	notAckable, inTransfer, dropped                          int64
 	reasons                                                  map[controlv1.DropReason]int64
 }
 
@@ -35,6 +35,7 @@ func (s *states) addReceipt(r *controlv1.Receipt) {
 	s.written += int64(r.GetWritten())
 	s.acked += int64(r.GetAcked())
 	s.notAckable += int64(r.GetNotAckable())
+	s.inTransfer += int64(r.GetInTransfer())
 	for _, d := range r.GetDropped() {
 		if s.reasons == nil {
 			s.reasons = map[controlv1.DropReason]int64{}
@@ -94,6 +95,7 @@ func (s *states) describeStates() string {
 	add(s.written, "written")
 	add(s.queued, "queued")
 	add(s.queuedDetached, "queued for clients that are away")
+	add(s.inTransfer, "moving to another hub")
 	add(s.pending, "pending")
 	add(s.dropped, "dropped")
 	return strings.Join(parts, ", ")

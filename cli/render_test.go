@@ -28,8 +28,8 @@ func TestReceiptsAreSaidInWords(t *testing.T) {
 		{MessageId: "m.2", Matched: 1, Written: 1, NotAckable: 1},
 		{MessageId: "m.3", Matched: 3, Written: 2, Queued: 1},
 		{
-			MessageId: "m.4", Matched: 10, Pending: 1, Queued: 2, QueuedDetached: 3, Written: 1,
-			Acked: 2,
+			MessageId: "m.4", Matched: 14, Pending: 1, Queued: 2, QueuedDetached: 3, Written: 1,
+			Acked: 2, InTransfer: 4,
 			Dropped: []*controlv1.Dropped{
 				{Reason: controlv1.DropReason_DROP_REASON_EXPIRED, Count: 1},
 			},

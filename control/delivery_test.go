@@ -34,7 +34,8 @@ func holdReceipt(t testing.TB, want, have *controlv1.Receipt) {
 		t.Error("no message id")
 	}
 	sum := have.GetPending() +
-		have.GetQueued() + have.GetQueuedDetached() + have.GetWritten() + have.GetAcked()
+		have.GetQueued() + have.GetQueuedDetached() + have.GetWritten() + have.GetAcked() +
+		have.GetInTransfer()
 	for _, d := range have.GetDropped() {
 		sum += d.GetCount()
 	}

@@ -63,15 +63,16 @@ func newDrainResponse(p DrainProgress) *controlv1.DrainHubResponse {
 	}
 }
 
-// drainExecution returns the execution of DrainHub for a peer. It is no verb, because it has no
-// target.
-func drainExecution(d Drainer) execution {
-	return func(context.Context, *executor, *peerv1.Forward, mesh.Scope) mesh.Execution {
+// drainRow returns the row of DrainHub for a peer. It is no verb, because it has no target.
+func drainRow(d Drainer) verbRow {
+	return verbRow{execute: func(
+		context.Context, *executor, *peerv1.Forward, mesh.Scope,
+	) mesh.Execution {
 		d.Begin()
 		return finishedExecution(&peerv1.ForwardResult{
 			Result: &peerv1.ForwardResult_Drain{Drain: newDrainResponse(d.Progress())},
 		})
-	}
+	}}
 }
 
 // DrainHub implements the RPC.

@@ -76,11 +76,11 @@ func (e *executor) Execute(
 	if send := f.GetSend(); send != nil {
 		return e.executeSend(ctx, f, scope, burst)
 	}
-	begin, known := e.verbs[mesh.KindOf(f)]
+	row, known := e.verbs[mesh.KindOf(f)]
 	if !known {
 		return finishedExecution(errorResult(failure.ErrUnknownMethod))
 	}
-	return begin(ctx, e, f, scope)
+	return row.execute(ctx, e, f, scope)
 }
 
 // Read implements mesh.Executor. It answers a reading.Reader of a peer.

@@ -126,7 +126,7 @@ func New(c Config) (*Server, error) {
 		// The mesh checks its messages itself.
 		verbs := newVerbTable()
 		if c.Drain != nil {
-			verbs["drain"] = drainExecution(c.Drain)
+			verbs["drain"] = drainRow(c.Drain)
 		}
 		maps.Copy(verbs, c.verbs)
 		peers := c.Mesh.Service(&executor{c.Hub, validator.Check, logger, verbs})

@@ -200,39 +200,58 @@ func newVerbCall[Q verbRequest, R proto.Message](
 	}, nil
 }
 
+// verbRow is a verb in the table, without its types.
+type verbRow struct {
+	execute execution
+	// add adds a part of this hub's result to the sum; nil: there are no parts.
+	add func(sum, part *peerv1.ForwardResult)
+}
+
 // execution carries out a forwarded call at this hub.
 type execution func(context.Context, *executor, *peerv1.Forward, mesh.Scope) mesh.Execution
 
 // verbTable has the verbs by their kind (mesh.KindOf), all but send.
-type verbTable map[string]execution
+type verbTable map[string]verbRow
 
 // newVerbTable returns the verbs of the control API.
 func newVerbTable() verbTable {
 	return verbTable{
-		"join":   executionOf(&joinVerb, (*peerv1.Forward).GetJoin),
-		"leave":  executionOf(&leaveVerb, (*peerv1.Forward).GetLeave),
-		"grant":  executionOf(&grantVerb, (*peerv1.Forward).GetGrant),
-		"revoke": executionOf(&revokeVerb, (*peerv1.Forward).GetRevoke),
-		"close": func(
-			ctx context.Context, e *executor, f *peerv1.Forward, scope mesh.Scope,
-		) mesh.Execution {
-			v := &closeVerb
-			if f.GetClose().GetCountOnly() {
-				v = &countVerb
-			}
-			return executeVerb(ctx, e, v, forwarded{f, f.GetClose().GetRequest(), scope})
-		},
+		"join":   rowOf(&joinVerb, (*peerv1.Forward).GetJoin),
+		"leave":  rowOf(&leaveVerb, (*peerv1.Forward).GetLeave),
+		"grant":  rowOf(&grantVerb, (*peerv1.Forward).GetGrant),
+		"revoke": rowOf(&revokeVerb, (*peerv1.Forward).GetRevoke),
+		"close":  closeRow(),
 	}
 }
 
-// executionOf returns the execution of a verb whose encoded request requestIn returns.
-func executionOf[Q verbRequest, R proto.Message](
+// closeRow returns the row of closes and of counts, whose results are alike.
+func closeRow() verbRow {
+	requestIn := func(f *peerv1.Forward) []byte { return f.GetClose().GetRequest() }
+	row, count := rowOf(&closeVerb, requestIn), rowOf(&countVerb, requestIn)
+	return verbRow{
+		execute: func(
+			ctx context.Context, e *executor, f *peerv1.Forward, scope mesh.Scope,
+		) mesh.Execution {
+			if f.GetClose().GetCountOnly() {
+				return count.execute(ctx, e, f, scope)
+			}
+			return row.execute(ctx, e, f, scope)
+		},
+		add: row.add,
+	}
+}
+
+// rowOf returns the row of a verb whose encoded request requestIn returns.
+func rowOf[Q verbRequest, R proto.Message](
 	v *verb[Q, R], requestIn func(*peerv1.Forward) []byte,
-) execution {
-	return func(
-		ctx context.Context, e *executor, f *peerv1.Forward, scope mesh.Scope,
-	) mesh.Execution {
-		return executeVerb(ctx, e, v, forwarded{f, requestIn(f), scope})
+) verbRow {
+	return verbRow{
+		execute: func(
+			ctx context.Context, e *executor, f *peerv1.Forward, scope mesh.Scope,
+		) mesh.Execution {
+			return executeVerb(ctx, e, v, forwarded{f, requestIn(f), scope})
+		},
+		add: func(sum, part *peerv1.ForwardResult) { v.add(v.partOf(sum), v.partOf(part)) },
 	}
 }
 

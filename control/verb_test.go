@@ -23,7 +23,7 @@ func TestEachForwardedCallHasAnExecution(t *testing.T) {
 		switch name := string(fields.Get(i).Name()); name {
 		case "send", "drain":
 		default:
-			if table[name] == nil {
+			if table[name].execute == nil {
 				t.Errorf("no execution for %s", name)
 			}
 		}
@@ -79,7 +79,7 @@ var censusVerb = verb[*controlv1.CloseConnectionsRequest, *controlv1.CloseConnec
 
 func TestAVerbIsAddedWithOneRow(t *testing.T) {
 	c := newCluster(t, 2, func(c *Config) {
-		c.verbs = verbTable{"close": executionOf(&censusVerb, func(f *peerv1.Forward) []byte {
+		c.verbs = verbTable{"close": rowOf(&censusVerb, func(f *peerv1.Forward) []byte {
 			return f.GetClose().GetRequest()
 		})}
 	})

@@ -19,6 +19,7 @@ func FillReceipt(receipt *controlv1.Receipt, r *hub.Receipt) {
 	receipt.Written = ClampCount(r.Written)
 	receipt.Acked = ClampCount(r.Acked)
 	receipt.NotAckable = ClampCount(r.NotAckable)
+	receipt.InTransfer = ClampCount(r.InTransfer)
 	receipt.Duplicate = r.Duplicate
 	for _, d := range r.Dropped {
 		receipt.Dropped = append(receipt.Dropped, &controlv1.Dropped{
@@ -85,6 +86,7 @@ func (rs *ReceiptSum) addReceipt(r *controlv1.Receipt) {
 		{&sum.Written, r.GetWritten()},
 		{&sum.Acked, r.GetAcked()},
 		{&sum.NotAckable, r.GetNotAckable()},
+		{&sum.InTransfer, r.GetInTransfer()},
 	} {
 		*s.sum = AddCounts(*s.sum, s.part)
 	}
@@ -98,6 +100,45 @@ func (rs *ReceiptSum) AddPending(n int) {
 	count := ClampCount(n)
 	rs.receipt.Matched = AddCounts(rs.receipt.GetMatched(), count)
 	rs.receipt.Pending = AddCounts(rs.receipt.GetPending(), count)
+}
+
+// AddSend adds a part of a hub's result to the sum, which it changes. Both are of the same send.
+func AddSend(sum, part *peerv1.SendResult) {
+	rs := ReceiptSum{receipt: sum.GetReceipt(), matched: sum.GetMatchedNames()}
+	if rs.receipt == nil {
+		rs.receipt = &controlv1.Receipt{}
+	}
+	rs.addReceipt(part.GetReceipt())
+	rs.matched.mergeBits(part.GetMatchedNames())
+	sum.Receipt, sum.MatchedNames = rs.receipt, rs.matched
+}
+
+// AddInTransfer adds n connections that are on their way between hubs to the receipt.
+func AddInTransfer(sum *peerv1.SendResult, n int) {
+	count := ClampCount(n)
+	AddSend(sum, &peerv1.SendResult{Receipt: &controlv1.Receipt{Matched: count, InTransfer: count}})
+}
+
+// AddMatchedNames adds the names of a target that a connection has, as matches reports for a target
+// of a single name.
+func AddMatchedNames(sum *peerv1.SendResult, t *hub.Target, matches func(*hub.Target) bool) {
+	names, at := nameSet(sum.GetMatchedNames()), 0
+	add := func(one *hub.Target) {
+		if matches(one) {
+			names.setBit(at)
+		}
+		at++
+	}
+	for _, id := range t.Connections {
+		add(&hub.Target{Connections: []string{id}})
+	}
+	for _, user := range t.Users {
+		add(&hub.Target{Users: []string{user}})
+	}
+	for _, group := range t.Groups {
+		add(&hub.Target{Groups: []string{group}})
+	}
+	sum.MatchedNames = names
 }
 
 // addDropped keeps the reasons in their order.

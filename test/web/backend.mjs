@@ -178,8 +178,9 @@ export const reached = { unreachable_hubs: [], discovery_stale_for: null };
 /** The counts of a receipt by state, after checking that they add up. */
 export function counts(receipt) {
   const { matched, pending, queued, queued_detached: detached, written, acked } = receipt;
+  const moving = receipt.in_transfer;
   const dropped = receipt.dropped.reduce((sum, { count }) => sum + count, 0);
-  if (matched !== pending + queued + detached + written + acked + dropped) {
+  if (matched !== pending + queued + detached + written + acked + moving + dropped) {
     throw new Error(`states do not add up: ${JSON.stringify(receipt)}`);
   }
   return { matched, written, dropped };

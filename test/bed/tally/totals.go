@@ -43,7 +43,8 @@ func (s *Totals) Join(o *Totals) {
 
 // CheckBalance holds the identity of receipt.proto.
 func CheckBalance(r *controlv1.Receipt) error {
-	sum := r.GetPending() + r.GetQueued() + r.GetQueuedDetached() + r.GetWritten() + r.GetAcked()
+	sum := r.GetPending() + r.GetQueued() + r.GetQueuedDetached() + r.GetWritten() + r.GetAcked() +
+		r.GetInTransfer()
 	for _, d := range r.GetDropped() {
 		sum += d.GetCount()
 	}

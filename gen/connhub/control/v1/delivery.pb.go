@@ -25,7 +25,9 @@ const (
 )
 
 // Wait is the state that a message must reach at each matching connection before a send returns. A
-// connection that drops the message counts as done.
+// connection that drops the message counts as done, and so does a connection that moves to a
+// different hub with the message. A send for a connection that is about to change its hub waits
+// until it has, at most for its wait_timeout.
 type Wait int32
 
 const (

@@ -108,8 +108,9 @@ type Receipt struct {
 	MessageId string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	// Connections that the target matched.
 	Matched int32 `protobuf:"varint,2,opt,name=matched,proto3" json:"matched,omitempty"`
-	// Connections whose outbox may or may not have the message. At present always 0: with wait NONE
-	// the receipt counts the connections of the called hub only, and these have it.
+	// Connections whose outbox may or may not have the message. Always 0, except with wait NONE while
+	// connections move from the called hub or to it: then it may count the hub's own connections
+	// here.
 	Pending int32 `protobuf:"varint,3,opt,name=pending,proto3" json:"pending,omitempty"`
 	// Connections with the message in their outbox.
 	Queued int32 `protobuf:"varint,4,opt,name=queued,proto3" json:"queued,omitempty"`
@@ -131,8 +132,8 @@ type Receipt struct {
 	// With detail TARGETS: the names of the target that matched no connection at any hub that
 	// answered. `except` is not applied to them. Unset for a duplicate.
 	Unmatched *Unmatched `protobuf:"bytes,11,opt,name=unmatched,proto3" json:"unmatched,omitempty"`
-	// Connections that were on their way from a hub to another when the receipt was written. The
-	// message is held for them, and they get it.
+	// Connections that move to a different hub, or have moved there before the message was written.
+	// The message is held for them, or moves with them. The receipt does not tell its further fate.
 	InTransfer int32 `protobuf:"varint,12,opt,name=in_transfer,json=inTransfer,proto3" json:"in_transfer,omitempty"`
 	// Ids of hubs with an unknown outcome, sorted: the called hub has no link to them, they have left
 	// probes unanswered for 500 ms, or they did not answer in time. They may still deliver the
