@@ -6,7 +6,9 @@ import "github.com/prometheus/client_golang/prometheus"
 // links. An implementation is stateless and shared by all connections that speak it; its methods
 // may run concurrently. It must be comparable: the hub has it as a key. hub/edge refuses others.
 //
-// A protocol whose clients confirm numbered messages implements Numbered as well.
+// A protocol whose clients confirm numbered messages implements Numbered as well. If protocols with
+// the same name differ in their bytes, for instance by the framing, all but one of them need a
+// method Variant() string, which returns the name in Snapshot.Protocol.
 type Protocol interface {
 	// Name is the protocol's name in the API, in metrics and in logs: the WebSocket subprotocol, or
 	// "plain".
@@ -43,6 +45,17 @@ type Numbered interface {
 	// sequence id: the frame's header, and the part that shows the id. shared is the result of
 	// Encode; only its length counts.
 	AppendPrefix(dst []byte, sequence uint64, shared []byte) []byte
+}
+
+// variant is a Protocol with a name of its own in snapshots.
+type variant interface{ Variant() string }
+
+// variantName returns the name by which a snapshot tells p from all other protocols.
+func variantName(p Protocol) string {
+	if v, ok := p.(variant); ok {
+		return v.Variant()
+	}
+	return p.Name()
 }
 
 // dialect is a Protocol with the results of look-ups that all its connections share.

@@ -10,13 +10,14 @@ import (
 
 // Adopt takes a copy of another hub's connection as a shadow. The shadow matches nothing, counts in
 // MaxConnections and the budgets, and is not told to observers. It has the epoch from then on, and
-// speaks the protocol that Snapshot.Protocol names. Errors, after which nothing is left of it:
+// speaks the variant of a protocol that Snapshot.Protocol names. Errors, after which nothing is
+// left of it:
 //
 //   - ErrShuttingDown, ErrTooManyConnections
 //   - ErrResumeRefused: the protocol is not numbered
 //   - transfer.ErrStale, ErrMoving, ErrMemory, ErrBroken
 func (m *Moves) Adopt(s *Snapshot, epoch uint32, speaks Protocol) error {
-	if !s.isWhole() || s.Protocol != speaks.Name() {
+	if !s.isWhole() || s.Protocol != variantName(speaks) {
 		return transfer.ErrBroken
 	}
 	if _, resumable := speaks.(Numbered); !resumable {

@@ -10,6 +10,7 @@ import (
 // Snapshot is the part of a connection that moves to a different hub: its State as plain values.
 // Messages and claims are shared with the connection, and immutable.
 type Snapshot struct {
+	// Identity has the protocol's name with its variant: the new hub must write the same bytes.
 	Identity
 
 	// Epoch counts the hubs that have held the connection, the old hub included.
@@ -36,13 +37,14 @@ type Snapshot struct {
 	Events uint64
 }
 
-func newSnapshot(s *State) *Snapshot {
+func newSnapshot(s *State, speaks Protocol) *Snapshot {
 	made := &Snapshot{
 		Identity: s.Identity, Epoch: s.Epoch, Phase: s.Phase,
 		Sequence: s.Sequence, Written: s.Written, Acked: s.Acked,
 		Resumption: *s.Resumption, Groups: slices.Clone(s.Groups),
 		Grants: s.Grants.List(), Done: s.Done.Spans(), Events: s.Events,
 	}
+	made.Protocol = variantName(speaks)
 	for _, e := range s.Outbox.liveEntries() {
 		made.Undelivered = append(made.Undelivered,
 			Envelope{Message: e.Message, Route: e.Route, ConflationKey: e.ConflationKey})
@@ -67,7 +69,7 @@ func (s *Snapshot) restoreState(ns *namespace, speaks *dialect) (made *State, by
 		Sequence: s.Sequence, Written: s.Written, Acked: s.Acked,
 		Resumption: &resumption, Groups: slices.Clone(s.Groups), Events: s.Events,
 	}
-	made.Namespace = ns.name
+	made.Namespace, made.Protocol = ns.name, speaks.Name()
 	for i := range s.Undelivered {
 		e := restoreEnvelope(ns, speaks, &s.Undelivered[i])
 		bytes += e.tally.kept.Load()

@@ -106,7 +106,7 @@ func (m *Moves) freezeConnection(ctx context.Context, c *Connection, to ID) (*Sn
 		return nil, ErrConnectionNotFound
 	}
 	d.changes = transfer.Backlog[Op]{} // the snapshot has them
-	return newSnapshot(&c.state), nil
+	return newSnapshot(&c.state, c.dialect.Protocol), nil
 }
 
 // awaitTurn waits until no command of the client is under way, or ctx is done. c.mu must be held;

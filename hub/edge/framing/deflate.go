@@ -14,6 +14,10 @@ import (
 	"github.com/connhub/connhub/hub/edge/protocol"
 )
 
+// DeflateVariant stands behind a protocol's name in snapshots of connections whose links are
+// compressed. No name of a subprotocol has a semicolon.
+const DeflateVariant = ";permessage-deflate"
+
 // minCompressed is the least size of a message, in bytes, that is compressed. Without the window of
 // earlier messages a smaller message hardly shrinks, and compressing it costs microseconds.
 const minCompressed = 256
@@ -56,6 +60,12 @@ func Deflate(p protocol.Protocol, count func(plain, compressed int)) Framed {
 	}
 	return &deflated{base, c}
 }
+
+// Variant returns the protocol's name with DeflateVariant. See hub.Protocol.
+func (d *deflated) Variant() string { return d.Name() + DeflateVariant }
+
+// Variant returns the protocol's name with DeflateVariant. See hub.Protocol.
+func (d *numberedDeflated) Variant() string { return d.Name() + DeflateVariant }
 
 // Encode returns m in a frame, compressed if it becomes smaller.
 func (d *deflated) Encode(m *hub.Message, r hub.Route) []byte {
