@@ -15,6 +15,8 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/admit"
 	"github.com/connhub/connhub/hub/edge/lobby"
+	"github.com/connhub/connhub/hub/edge/opening"
+	"github.com/connhub/connhub/hub/edge/origin"
 	"github.com/connhub/connhub/hub/edge/wheel"
 	"github.com/connhub/connhub/internal/config"
 	"github.com/connhub/connhub/internal/publicurl"
@@ -141,7 +143,7 @@ func (c *Config) Validate() config.Problems {
 		p.Require(want == "", "PublicURL", "is %s, want %s", config.QuoteURL(u.String()), want)
 	}
 	for _, pattern := range c.AllowedOrigins {
-		if problem := checkOriginPattern(pattern, c.LoopbackOnly); problem != "" {
+		if problem := origin.CheckPattern(pattern, c.LoopbackOnly); problem != "" {
 			p.Add("AllowedOrigins", "%q %s", pattern, problem)
 		}
 	}
@@ -157,7 +159,7 @@ func (c *Config) validateProtocols() (p config.Problems) {
 			p.Add(field, "is not set")
 		case !isComparable(protocol):
 			p.Add(field, "%T is not comparable", protocol)
-		case !isToken(protocol.Name()):
+		case !opening.IsToken(protocol.Name()):
 			p.Add(field, "%q is not a subprotocol name (RFC 6455 §4.1)", protocol.Name())
 		case seen[protocol.Name()]:
 			p.Add(field, "%q is there twice", protocol.Name())

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -274,7 +273,7 @@ func (h *handshake) upgradeRequest(l *link) bool {
 	// The answer is written when the socket is hijacked, which lifts the deadline. Only a test's
 	// writer has no deadline to set.
 	_ = http.NewResponseController(h.w).SetWriteDeadline(time.Now().Add(config.HandshakeTimeout))
-	h.writeSwitch(l.compressed)
+	opening.Accept(h.w, r, h.subprotocols, l.compressed)
 	if err := l.hijackSocket(h.w); err != nil {
 		config.Logger.Debug("upgrade failed",
 			slog.Any("error", err), slog.String("remote_address", r.RemoteAddr))
@@ -282,26 +281,4 @@ func (h *handshake) upgradeRequest(l *link) bool {
 		return false
 	}
 	return true
-}
-
-// writeSwitch answers 101 (RFC 6455 §4.2.2). checkRequest has found nothing wrong.
-func (h *handshake) writeSwitch(compressed bool) {
-	answer := h.w.Header()
-	answer.Set("Connection", "Upgrade")
-	answer.Set("Upgrade", "websocket")
-	answer.Set("Sec-WebSocket-Accept", opening.AcceptKey(h.r.Header.Get("Sec-WebSocket-Key")))
-	if len(h.subprotocols) > 0 {
-		answer.Set("Sec-WebSocket-Protocol", h.subprotocols[0])
-	}
-	if compressed {
-		answer.Set(opening.Extension, opening.Agreement)
-	}
-	h.w.WriteHeader(http.StatusSwitchingProtocols)
-}
-
-// isToken reports whether s is a token (RFC 9110 §5.6.2), as the name of a subprotocol must be.
-func isToken(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
-		return c <= ' ' || c >= 0x7F || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
-	})
 }

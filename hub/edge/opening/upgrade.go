@@ -35,9 +35,25 @@ func CheckUpgrade(r *http.Request) (problem string) {
 	return ""
 }
 
-// AcceptKey returns the proof that the server has understood a client's Sec-WebSocket-Key (RFC 6455
+// Accept answers 101 (RFC 6455 §4.2.2) to a request in which CheckUpgrade has found nothing wrong.
+// The answer names the first of subprotocols, if there is one. With compressed it has Agreement.
+func Accept(w http.ResponseWriter, r *http.Request, subprotocols []string, compressed bool) {
+	answer := w.Header()
+	answer.Set("Connection", "Upgrade")
+	answer.Set("Upgrade", "websocket")
+	answer.Set("Sec-WebSocket-Accept", acceptKey(r.Header.Get("Sec-WebSocket-Key")))
+	if len(subprotocols) > 0 {
+		answer.Set("Sec-WebSocket-Protocol", subprotocols[0])
+	}
+	if compressed {
+		answer.Set(Extension, Agreement)
+	}
+	w.WriteHeader(http.StatusSwitchingProtocols)
+}
+
+// acceptKey returns the proof that the server has understood a client's Sec-WebSocket-Key (RFC 6455
 // §4.2.2). The standard wants SHA-1 and this suffix.
-func AcceptKey(key string) string {
+func acceptKey(key string) string {
 	sum := sha1.Sum([]byte(strings.TrimSpace(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
@@ -59,4 +75,11 @@ func ListTokens(h http.Header, name string) []string {
 		}
 	}
 	return list
+}
+
+// IsToken reports whether s is a token (RFC 9110 §5.6.2), as the name of a subprotocol must be.
+func IsToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
+		return c <= ' ' || c >= 0x7F || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
+	})
 }
