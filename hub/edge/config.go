@@ -28,6 +28,10 @@ type Config struct {
 	// Hub holds the connections of the clients. Required.
 	Hub *hub.Hub
 
+	// Taker fetches connections from other hubs. nil: there are no other hubs, and a client whose
+	// connection is not here can't have it back.
+	Taker Taker
+
 	// Tokens verifies client tokens. nil: there are none, which needs Anonymous.
 	Tokens *auth.Tokens
 	// EndAtExpiry ends a connection when the token that opened it expires (1008). Otherwise a token

@@ -18,6 +18,8 @@
 //	route       which endpoint; Host                                 server.go, origin.go
 //	connect     origin, token, protocol, Hub.Attach, 101             handshake.go, admission.go
 //	  wait      above the connect rate, for a turn                   connectrate.go, package admit
+//	  take      a client comes back, and a different hub has its     taker.go, package take
+//	            connection
 //	start       Bind                                                 reader.go
 //	  serve     read loop while there is input                       reader.go, wire.go, input.go,
 //	            with a reader that links share                       readerpool.go
@@ -82,10 +84,10 @@
 // # Compression
 //
 // With Config.Compression the hub agrees to permessage-deflate without context takeover (RFC 7692),
-// if the client offers it. The framing is then framing.Deflate. The hub sees a separate protocol,
-// so a message is compressed once for all clients that agreed. A framing.Inflater inflates the
-// messages of clients, and MaxMessage counts inflated bytes. A client that uses context takeover
-// anyway is closed with that reason (1002).
+// if the client offers it. The framing is then framing.Deflate, also after moves of the connection
+// (Server.ProtocolNamed). The hub sees a separate protocol, so a message is compressed once for all
+// clients that agreed. A framing.Inflater inflates the messages of clients, and MaxMessage counts
+// inflated bytes. A client that uses context takeover anyway is closed with that reason (1002).
 //
 // # Backpressure
 //
@@ -100,6 +102,9 @@
 //
 // Config.ConnectRate bounds the clients that connect per second. Clients above it are held, resumes
 // first, and then refused (package admit).
+//
+// Clients that wait for a connection of a different hub are bounded, and each has a socket among
+// the links (package take).
 //
 // Config.MaxLinks and Config.MaxStrangers bound the sockets. Above MaxLinks a client is refused.
 // Above MaxStrangers the hub drops a connection that keeps it waiting, or a connection in line for

@@ -14,6 +14,7 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/admit"
 	"github.com/connhub/connhub/hub/edge/opening"
+	"github.com/connhub/connhub/hub/edge/take"
 	"github.com/connhub/connhub/internal/names"
 )
 
@@ -140,21 +141,35 @@ func (h *handshake) attachConnection() (*link, *requestRefusal) {
 	return l, nil
 }
 
-// resumeConnection gives a client its connection back. If the connection can't be resumed, it
-// completes the upgrade and closes with 1008: SDKs retry after an HTTP error. It does not check the
-// client's access token. That token may have expired since, and the connection's own token is
-// better proof.
+// resumeConnection gives a client its connection back, from a different hub if need be. If the
+// connection can't be resumed, it completes the upgrade and closes with 1008: SDKs retry after an
+// HTTP error. It does not check the client's access token. That token may have expired since, and
+// the connection's own token is better proof.
 func (h *handshake) resumeConnection(id, token string) (*link, *requestRefusal) {
 	s := h.server
 	back, err := s.config.Hub.Resume(h.r.Context(), h.namespace, id, token)
+	elsewhere, isAdmitted := s.takes.Find(id, token, h.protocol.framed, err)
+	if isAdmitted {
+		if here, refused := h.takeConnection(elsewhere, token); !here {
+			return nil, refused
+		}
+		// A different client may have its hub take the connection away again, before this client
+		// has it. Where it ends is not known yet.
+		back, err = s.config.Hub.Resume(h.r.Context(), h.namespace, id, token)
+		if take.IsElsewhere(err) {
+			return nil, newRefusal(reasonElsewhere)
+		}
+	}
 	if errors.Is(err, hub.ErrShuttingDown) {
 		return nil, newRefusal(reasonShuttingDown)
 	}
 	if err != nil || !h.speaksProtocolOf(back.Connection) || isTokenExpired(back.Connection) {
 		return nil, h.declineResume()
 	}
-	if admitted, refused := h.awaitResume(back.Connection); !admitted {
-		return nil, refused
+	if !isAdmitted {
+		if admitted, refused := h.awaitResume(back.Connection); !admitted {
+			return nil, refused
+		}
 	}
 	l := newLink(s, back.Connection, h.protocol)
 	l.compressed = back.Connection.Protocol() == hub.Protocol(h.protocol.deflated)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/connhub/connhub/hub/edge/admit"
 	"github.com/connhub/connhub/hub/edge/opening"
+	"github.com/connhub/connhub/hub/edge/take"
 )
 
 // reason is why a handshake was refused. Clients see it in upper case in the problem document. It
@@ -30,6 +31,8 @@ const (
 	reasonHubFull
 	reasonLinkLimit
 	reasonDeclineLimit
+	reasonElsewhere
+	reasonTakeLimit
 	reasonConnectRate
 	reasonConnectTimeout
 	reasonShuttingDown
@@ -71,6 +74,14 @@ var reasons = [reasonEnd]struct {
 		503, "RESUME_LIMIT",
 		"limit of failed resumes reached: the hub closes as many at once as it may",
 	},
+	reasonElsewhere: {
+		503, "CONNECTION_ELSEWHERE",
+		"the connection is at another hub, which can't hand it over now",
+	},
+	reasonTakeLimit: {
+		503, "TAKE_LIMIT",
+		"limit reached: as many clients wait for connections of other hubs as may wait",
+	},
 	reasonConnectRate: {
 		503, "CONNECT_RATE",
 		"more clients connect than the hub admits per second, and as many wait as it may hold",
@@ -95,7 +106,9 @@ var retries = [reasonEnd]time.Duration{
 	reasonHubFull:      10 * time.Second, // connections come and go
 	reasonLinkLimit:    10 * time.Second,
 	reasonDeclineLimit: declineLinger,
-	reasonShuttingDown: time.Second, // a peer takes over at once
+	reasonElsewhere:    2 * time.Second, // most moves take less; a dead hub is known after 15 s
+	reasonTakeLimit:    take.Timeout,    // then all takes of now have ended
+	reasonShuttingDown: time.Second,     // a peer takes over at once
 }
 
 // setRetryAfter tells a refused client when to come back. Only clients that have proven who they

@@ -17,6 +17,7 @@ import (
 	"github.com/connhub/connhub/hub/edge/budget"
 	"github.com/connhub/connhub/hub/edge/lobby"
 	"github.com/connhub/connhub/hub/edge/netpoll"
+	"github.com/connhub/connhub/hub/edge/take"
 	"github.com/connhub/connhub/hub/edge/wheel"
 	"github.com/connhub/connhub/internal/config"
 )
@@ -41,6 +42,7 @@ type Server struct {
 	lobby     *lobby.Lobby
 	line      *line        // of TLS handshakes
 	queue     *admit.Queue // of handshakes above the connect rate
+	takes     *take.Takes  // of connections that other hubs have
 	http      *http.Server
 	sockets   *netpoll.Poller // of links
 	started   time.Time
@@ -88,6 +90,9 @@ func New(c Config) (*Server, error) {
 	})
 	s.line = newLine(s.metrics)
 	if s.queue, err = c.newQueue(); err != nil {
+		return nil, fmt.Errorf("edge: %w", err)
+	}
+	if s.takes, err = c.newTakes(); err != nil {
 		return nil, fmt.Errorf("edge: %w", err)
 	}
 	l := lobby.DefaultConfig()
@@ -138,6 +143,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Unlock()
 	s.line.cutAll() // a handshake that ends now leads to no link
 	s.queue.Close()
+	s.takes.Close()
 	defer s.lobby.DropIdle()()
 
 	err := s.http.Shutdown(ctx)

@@ -73,10 +73,12 @@ func WaitInLine(ctx context.Context, wait func(context.Context)) {
 		case <-ctx.Done():
 		}
 	}()
+	defer func() { // also after a panic
+		cancel()
+		<-ended
+		s.Serve()
+	}()
 	wait(ctx)
-	cancel()
-	<-ended
-	s.Serve()
 }
 
 // HasBody reports whether a request announces a body.
