@@ -23,6 +23,9 @@ NO_RACE_IN := ./hub ./hub/edge ./control/mesh/core ./control/mesh/move ./test/pr
 FUZZTIME ?= 1m
 # Of make fuzz: inputs that both decoders of sends get.
 INPUTS ?= 10000000
+# Of make chaos: how many schedules run, and the first of them.
+SEEDS ?= 20
+SEED ?= 1
 # BENCH selects the benchmarks of make bench and bench-micro by a regular expression. RUNS is how
 # often make bench runs each; the middle run counts.
 BENCH ?= .
@@ -71,7 +74,7 @@ test-beside:
 SLOWEST := ./test/process ./hub/edge ./control/mesh/core ./control/mesh
 # The packages whose hubs, etcds and clients are dozens of processes. Each runs alone, behind all
 # others: more processes at the same time break every limit of time.
-CROWDED := ./test/cluster ./test/links ./test/strangers
+CROWDED := ./test/cluster ./test/links ./test/strangers ./test/chaos
 
 .PHONY: test-go
 test-go: need-go cc ## Run the Go tests
@@ -95,6 +98,11 @@ test-cluster: need-go ## Run the tests of a cluster in their long form, about 7 
 .PHONY: test-links
 test-links: need-go ## Run the tests of many links and strangers in their long form, about 5 minutes
 	CONNHUB_TEST_LONG=1 go test -count=1 -p 1 -timeout 30m -v ./test/links ./test/strangers
+
+# A schedule lasts about a minute. A failure prints its seed, and the line that runs it again.
+.PHONY: chaos
+chaos: need-go ## Run SEEDS (20) schedules of faults from seed SEED (1), about a minute each
+	CONNHUB_TEST_LONG=1 go test -count=1 -timeout 0 -v -run NoSchedule ./test/chaos -seeds $(SEEDS) -seed $(SEED)
 
 # Runs in the folder of the package: there go test shows the output of tests.
 .PHONY: bench

@@ -38,7 +38,7 @@ func (m *model) countMatches(s *send) (least, most int) {
 		if m.mayMatch(c, s.target, begun, ended) {
 			most++
 		}
-		if m.isClean(s, c) && m.matchesSurely(c, s.target, begun, ended) {
+		if m.isDemanded(s, c) {
 			least++
 		}
 	}

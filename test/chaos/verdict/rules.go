@@ -96,11 +96,29 @@ func Promise(name string) string {
 	return rules[i].promise
 }
 
+// isDemanded reports whether a message must have come to a connection.
+func (m *model) isDemanded(s *send, c *connection) bool {
+	return m.isClean(s, c) && m.matchesSurely(c, s.target, s.begun(), s.last().ended)
+}
+
+// CountDemands counts the messages that the rule "lost" demands of all connections. It tells how
+// much a history proves.
+func CountDemands(h History, movesPromised bool) (count int) {
+	m := newModel(h, movesPromised)
+	for _, c := range m.listed {
+		for _, s := range m.ordered {
+			if m.isDemanded(s, c) {
+				count++
+			}
+		}
+	}
+	return count
+}
+
 func findLost(m *model) (found []Violation) {
 	for _, c := range m.listed {
 		for _, s := range m.ordered {
-			_, got := c.got[s.number]
-			if got || !m.isClean(s, c) || !m.matchesSurely(c, s.target, s.begun(), s.last().ended) {
+			if _, got := c.got[s.number]; got || !m.isDemanded(s, c) {
 				continue
 			}
 			found = append(found, Violation{
