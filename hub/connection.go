@@ -302,6 +302,9 @@ type Info struct {
 	RoundTrip time.Duration
 	// Hub is the hub that holds the connection.
 	Hub ID
+	// Epoch counts the hubs that have held the connection, from 1. While it moves, two hubs may
+	// show it: the higher epoch counts.
+	Epoch uint32
 }
 
 // Info returns the connection's present state.
@@ -322,6 +325,7 @@ func (c *Connection) infoLocked() Info {
 		LastAcked:       c.state.Acked,
 		RoundTrip:       time.Duration(c.roundTrip.Load()),
 		Hub:             c.hub().config.ID,
+		Epoch:           c.state.Epoch,
 	}
 }
 

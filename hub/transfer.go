@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/connhub/connhub/hub/cause"
@@ -43,6 +44,8 @@ type Moves struct {
 	away   map[ConnectionID]*departure
 	shadow map[ConnectionID]*Connection
 	graves transfer.Tombstones
+
+	released atomic.Int64 // nanoseconds from Hub.started to when the last connection left; 0: none
 }
 
 // departure is a connection on its way to a different hub. Guarded by Connection.mu, but for the
@@ -175,6 +178,7 @@ func (m *Moves) Release(id ConnectionID, how cause.CloseStatus) (*cause.CloseSta
 		c.mu.Unlock()
 		return nil, transfer.ErrMoving
 	}
+	m.released.Store(int64(time.Since(m.hub.started)))
 	endTallies(&c.state)
 	link := c.link
 	c.putFirstLocked(nil)
@@ -341,6 +345,13 @@ func (m *Moves) Keys(id ConnectionID) []Key {
 		return nil
 	}
 	return m.hub.keysOf(&c.state.Identity, c.state.Groups)
+}
+
+// HasReleased reports whether a connection has left this hub in so long. A listing of several hubs
+// that began then may miss it.
+func (m *Moves) HasReleased(within time.Duration) bool {
+	at := m.released.Load()
+	return at > 0 && time.Since(m.hub.started)-time.Duration(at) <= within
 }
 
 // Tombstone returns where a connection went, and reports whether that is known.

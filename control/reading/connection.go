@@ -11,38 +11,39 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// GetConnection finds a connection at the hub where it was born, which its id names.
+// GetConnection finds a connection wherever it is. It asks the hub where the connection was born,
+// which its id names, and the hubs whose interest has the id, because it has moved there.
 func (r *Reader) GetConnection(
 	ctx context.Context, req *controlv1.GetConnectionRequest,
 ) (*controlv1.GetConnectionResponse, error) {
-	info, err := r.hub.Connection(form.NamespaceOf(req), req.GetConnection())
-	if err == nil {
-		return &controlv1.GetConnectionResponse{Connection: form.NewConnection(&info)}, nil
-	}
+	here, err := readConnection(r.hub, req)
 	_, born, parseErr := hub.ParseConnectionID(req.GetConnection())
-	if r.mesh == nil || parseErr != nil || born == r.hub.ID() {
-		return nil, err
-	}
-	switch known, linked := r.stateOf(born); {
-	case !known && r.mesh.StaleFor() > 0:
-		return nil, failure.ErrHubsUnreachable // the hub may have come since discovery is stale
-	case !known:
-		return nil, err
-	case !linked:
-		return nil, failure.ErrHubsUnreachable
-	}
-	answers, lost := r.askHubs(ctx, []hub.ID{born}, &peerv1.ReadRequest{
-		Read: &peerv1.ReadRequest_Connection{Connection: req},
-	})
 	switch {
-	case len(lost) > 0:
-		return nil, failure.ErrHubsUnreachable
-	case answers[0].err != nil:
-		return nil, answers[0].err
+	case err == nil && here.GetMoved() == nil:
+		return &controlv1.GetConnectionResponse{Connection: here.GetConnection()}, nil
+	case r.mesh == nil || parseErr != nil:
+		return nil, hub.ErrConnectionNotFound
 	}
-	return &controlv1.GetConnectionResponse{
-		Connection: answers[0].response.GetConnection(),
-	}, nil
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	route := r.mesh.RouteFor(form.NamespaceOf(req), &hub.Target{
+		Connections: []string{req.GetConnection()},
+	})
+	s := &search{reader: r, request: req, isIncomplete: len(route.Unreachable) > 0}
+	s.addSighting(here)
+	s.askHubs(ctx, hubsOf(route.To))
+	s.followMoves(ctx)
+	known, _ := r.stateOf(born)
+	switch {
+	case s.found != nil:
+		return &controlv1.GetConnectionResponse{Connection: s.found.GetConnection()}, nil
+	case s.isIncomplete:
+		return nil, failure.ErrHubsUnreachable
+	case !known && born != r.hub.ID() && r.mesh.StaleFor() > 0:
+		return nil, failure.ErrHubsUnreachable // the hub may have come since discovery is stale
+	default:
+		return nil, hub.ErrConnectionNotFound
+	}
 }
 
 // stateOf reports whether a hub is a member, and whether this hub has a link to it.
@@ -82,30 +83,98 @@ func (r *Reader) ListConnections(
 func (r *Reader) listConnections(
 	ctx context.Context, req *controlv1.ListConnectionsRequest, after hub.Cursor,
 ) (*controlv1.ListConnectionsResponse, hub.Cursor, error) {
-	limit, target := pageSize(req.GetPageSize()), form.NewTarget(req.GetTarget())
-	route := r.mesh.RouteFor(form.NamespaceOf(req), &target)
-	local, err := localConnections(r.hub, req, after)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	limit := pageSize(req.GetPageSize())
+	all, err := r.pagesOfConnections(ctx, req, after)
+	if err == nil && all.hasReleased {
+		var again connectionPages // it has those that the first pages have missed
+		again, err = r.pagesOfConnections(ctx, req, after)
+		all.pages = append(all.pages, again.pages...)
+		all.lost = append(all.lost, again.lost...)
+	}
 	if err != nil {
 		return nil, hub.Cursor{}, err
 	}
-	pages := []page[*controlv1.Connection]{local}
+	merged := mergePages(all.pages, limit, sighted.GetId, laterSighted)
+	response := &controlv1.ListConnectionsResponse{
+		UnreachableHubs:   form.HubNames(all.lost),
+		DiscoveryStaleFor: form.StaleFor(r.mesh.StaleFor()),
+	}
+	for _, c := range merged.items {
+		response.Connections = append(response.Connections, c.Connection)
+	}
+	return response, merged.next, nil
+}
+
+// sighted is a connection as a hub shows it.
+type sighted struct {
+	*controlv1.Connection
+	epoch uint32
+}
+
+// laterSighted returns the sighting that counts: while a connection moves, two hubs may show it.
+func laterSighted(a, b sighted) sighted {
+	if b.epoch > a.epoch {
+		return b
+	}
+	return a
+}
+
+// connectionPages are the pages of all hubs behind a cursor.
+type connectionPages struct {
+	pages       []page[sighted]
+	lost        []hub.ID // their pages are unknown
+	hasReleased bool     // connections may be in no page
+}
+
+func (r *Reader) pagesOfConnections(
+	ctx context.Context, req *controlv1.ListConnectionsRequest, after hub.Cursor,
+) (connectionPages, error) {
+	target := form.NewTarget(req.GetTarget())
+	route := r.mesh.RouteFor(form.NamespaceOf(req), &target)
+	local, err := localConnections(r.hub, req, after)
+	if err != nil {
+		return connectionPages{}, err
+	}
+	pages := []page[sighted]{local}
 	question := &peerv1.ReadConnections{Request: withoutToken(req), After: newPeerCursor(after)}
 	answers, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
 		Read: &peerv1.ReadRequest_Connections{Connections: question},
 	})
 	for _, p := range answers {
 		peerPage := p.response.GetConnections()
-		pages = append(pages, page[*controlv1.Connection]{
-			peerPage.GetConnections(), cursorIn(peerPage.GetNext()),
+		pages = append(pages, page[sighted]{
+			sightedIn(peerPage), cursorIn(peerPage.GetNext()),
 		})
 	}
-	merged := mergePages(pages, limit, func(c *controlv1.Connection) string { return c.GetId() },
-		func(first, _ *controlv1.Connection) *controlv1.Connection { return first })
-	return &controlv1.ListConnectionsResponse{
-		Connections:       merged.items,
-		UnreachableHubs:   form.HubNames(append(lost, route.Unreachable...)),
-		DiscoveryStaleFor: form.StaleFor(r.mesh.StaleFor()),
-	}, merged.next, nil
+	return connectionPages{pages, append(lost, route.Unreachable...), r.hasReleased(answers)}, nil
+}
+
+// sightedIn and newConnectionPage translate the page of a peer and back.
+func sightedIn(p *peerv1.ConnectionPage) []sighted {
+	items := make([]sighted, len(p.GetConnections()))
+	for i, c := range p.GetConnections() {
+		items[i] = sighted{c, 1}
+		if i < len(p.GetEpochs()) {
+			items[i].epoch = p.GetEpochs()[i]
+		}
+	}
+	return items
+}
+
+func newConnectionPage(p page[sighted]) *peerv1.ConnectionPage {
+	made := &peerv1.ConnectionPage{Next: newPeerCursor(p.next)}
+	epochs, have := make([]uint32, len(p.items)), false
+	for i, c := range p.items {
+		made.Connections = append(made.Connections, c.Connection)
+		epochs[i] = c.epoch
+		have = have || c.epoch != 1
+	}
+	if have {
+		made.Epochs = epochs
+	}
+	return made
 }
 
 // withoutToken returns the request for a peer. The peer gets the cursor instead of the page token.
@@ -118,16 +187,16 @@ func withoutToken(req *controlv1.ListConnectionsRequest) *controlv1.ListConnecti
 
 func localConnections(
 	h *hub.Hub, req *controlv1.ListConnectionsRequest, after hub.Cursor,
-) (page[*controlv1.Connection], error) {
+) (page[sighted], error) {
 	target := form.NewTarget(req.GetTarget())
 	size := pageSize(req.GetPageSize())
 	infos, next, err := h.Connections(form.NamespaceOf(req), &target, after, size)
 	if err != nil {
-		return page[*controlv1.Connection]{}, err
+		return page[sighted]{}, err
 	}
-	items := make([]*controlv1.Connection, len(infos))
+	items := make([]sighted, len(infos))
 	for i := range infos {
-		items[i] = form.NewConnection(&infos[i])
+		items[i] = sighted{form.NewConnection(&infos[i]), infos[i].Epoch}
 	}
-	return page[*controlv1.Connection]{items, next}, nil
+	return page[sighted]{items, next}, nil
 }

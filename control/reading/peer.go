@@ -25,19 +25,13 @@ func readLocal(
 ) (*peerv1.ReadResponse, error) {
 	switch q := r.GetRead().(type) {
 	case *peerv1.ReadRequest_Connection:
-		info, err := h.Connection(form.NamespaceOf(q.Connection), q.Connection.GetConnection())
-		if err != nil {
-			return nil, err
-		}
-		return &peerv1.ReadResponse{
-			Read: &peerv1.ReadResponse_Connection{Connection: form.NewConnection(&info)},
-		}, nil
+		return readConnection(h, q.Connection)
 	case *peerv1.ReadRequest_Connections:
 		after := cursorIn(q.Connections.GetAfter())
 		page, err := localConnections(h, q.Connections.GetRequest(), after)
-		answer := &peerv1.ConnectionPage{Connections: page.items, Next: newPeerCursor(page.next)}
 		return &peerv1.ReadResponse{
-			Read: &peerv1.ReadResponse_Connections{Connections: answer},
+			Read:     &peerv1.ReadResponse_Connections{Connections: newConnectionPage(page)},
+			Released: hasReleased(h),
 		}, err
 	case *peerv1.ReadRequest_Group:
 		info, err := h.Group(form.NamespaceOf(q.Group), q.Group.GetGroup())

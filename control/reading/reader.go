@@ -65,6 +65,19 @@ func (r *Reader) askHubs(
 	return answered, lost
 }
 
+// hasReleased reports whether a connection has left this hub, or a hub of the answers, since the
+// read can have begun: the new hub may have answered before it had the connection.
+func (r *Reader) hasReleased(answers []peerAnswer) bool {
+	for _, p := range answers {
+		if p.response.GetReleased() {
+			return true
+		}
+	}
+	return hasReleased(r.hub)
+}
+
+func hasReleased(h *hub.Hub) bool { return h.Moves().HasReleased(readTimeout) }
+
 func hubsOf(to []mesh.Destination) []hub.ID {
 	ids := make([]hub.ID, len(to))
 	for i, d := range to {

@@ -33,17 +33,18 @@ const (
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 // The errors that any method can return are listed there.
 type ConnectionServiceClient interface {
-	// GetConnection returns the connection with an id. It asks only the hub that holds the
-	// connection, and waits for it at most 2 s.
+	// GetConnection returns the connection with an id, wherever it is. It asks only the hub where the
+	// connection was born and the hubs to which it may have moved, and waits for them at most 2 s.
 	//
 	// Errors:
-	// - NOT_FOUND (CONNECTION_NOT_FOUND): the namespace has no such connection.
-	// - UNAVAILABLE (HUBS_UNREACHABLE): the hub that may hold the connection can't be asked.
+	//   - NOT_FOUND (CONNECTION_NOT_FOUND): the namespace has no such connection.
+	//   - UNAVAILABLE (HUBS_UNREACHABLE): a hub that may hold the connection can't be asked, and no
+	//     other hub has it.
 	GetConnection(ctx context.Context, in *GetConnectionRequest, opts ...grpc.CallOption) (*GetConnectionResponse, error)
 	// ListConnections returns the connections that match a target, page by page. The order is fixed:
-	// a connection that exists during the whole listing is listed exactly once. A connection that
-	// opens or closes meanwhile may be missing. Each page waits at most 2 s for the answers of the
-	// hubs.
+	// a connection that exists during the whole listing is listed exactly once, also while it moves
+	// between hubs. A connection that opens or closes meanwhile may be missing. Each page waits at
+	// most 2 s for the answers of the hubs.
 	//
 	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID) if page_token is not from the same listing.
 	ListConnections(ctx context.Context, in *ListConnectionsRequest, opts ...grpc.CallOption) (*ListConnectionsResponse, error)
@@ -109,17 +110,18 @@ func (c *connectionServiceClient) CloseConnections(ctx context.Context, in *Clos
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 // The errors that any method can return are listed there.
 type ConnectionServiceServer interface {
-	// GetConnection returns the connection with an id. It asks only the hub that holds the
-	// connection, and waits for it at most 2 s.
+	// GetConnection returns the connection with an id, wherever it is. It asks only the hub where the
+	// connection was born and the hubs to which it may have moved, and waits for them at most 2 s.
 	//
 	// Errors:
-	// - NOT_FOUND (CONNECTION_NOT_FOUND): the namespace has no such connection.
-	// - UNAVAILABLE (HUBS_UNREACHABLE): the hub that may hold the connection can't be asked.
+	//   - NOT_FOUND (CONNECTION_NOT_FOUND): the namespace has no such connection.
+	//   - UNAVAILABLE (HUBS_UNREACHABLE): a hub that may hold the connection can't be asked, and no
+	//     other hub has it.
 	GetConnection(context.Context, *GetConnectionRequest) (*GetConnectionResponse, error)
 	// ListConnections returns the connections that match a target, page by page. The order is fixed:
-	// a connection that exists during the whole listing is listed exactly once. A connection that
-	// opens or closes meanwhile may be missing. Each page waits at most 2 s for the answers of the
-	// hubs.
+	// a connection that exists during the whole listing is listed exactly once, also while it moves
+	// between hubs. A connection that opens or closes meanwhile may be missing. Each page waits at
+	// most 2 s for the answers of the hubs.
 	//
 	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID) if page_token is not from the same listing.
 	ListConnections(context.Context, *ListConnectionsRequest) (*ListConnectionsResponse, error)

@@ -404,7 +404,16 @@ type ReadResponse struct {
 	//	*ReadResponse_Groups
 	//	*ReadResponse_Self
 	//	*ReadResponse_Permissions
-	Read          isReadResponse_Read `protobuf_oneof:"read"`
+	Read isReadResponse_Read `protobuf_oneof:"read"`
+	// The epoch of `connection`: the number of hubs that have held it, from 1. While a connection
+	// moves, two hubs may show it: the higher epoch counts. 0: the receiver's version has no moves.
+	Epoch uint32 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Where the connection that was asked for has gone, or is about to go. Without `connection`, the
+	// receiver has let go of it.
+	Moved *ConnectionMoved `protobuf:"bytes,8,opt,name=moved,proto3" json:"moved,omitempty"`
+	// A connection has left the receiver in the last 2 s, the longest time of a read. The new hub may
+	// have answered before it had the connection, so the entry hub asks all hubs again.
+	Released      bool `protobuf:"varint,9,opt,name=released,proto3" json:"released,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -500,6 +509,27 @@ func (x *ReadResponse) GetPermissions() *v1.CheckPermissionsResponse {
 	return nil
 }
 
+func (x *ReadResponse) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ReadResponse) GetMoved() *ConnectionMoved {
+	if x != nil {
+		return x.Moved
+	}
+	return nil
+}
+
+func (x *ReadResponse) GetReleased() bool {
+	if x != nil {
+		return x.Released
+	}
+	return false
+}
+
 type isReadResponse_Read interface {
 	isReadResponse_Read()
 }
@@ -546,6 +576,61 @@ func (*ReadResponse_Self) isReadResponse_Read() {}
 
 func (*ReadResponse_Permissions) isReadResponse_Read() {}
 
+// ConnectionMoved names the hub that has a connection.
+type ConnectionMoved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the hub: 1 to 64 bytes.
+	Hub string `protobuf:"bytes,1,opt,name=hub,proto3" json:"hub,omitempty"`
+	// The epoch of the connection there.
+	Epoch         uint32 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectionMoved) Reset() {
+	*x = ConnectionMoved{}
+	mi := &file_connhub_peer_v1_read_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectionMoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectionMoved) ProtoMessage() {}
+
+func (x *ConnectionMoved) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_peer_v1_read_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectionMoved.ProtoReflect.Descriptor instead.
+func (*ConnectionMoved) Descriptor() ([]byte, []int) {
+	return file_connhub_peer_v1_read_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ConnectionMoved) GetHub() string {
+	if x != nil {
+		return x.Hub
+	}
+	return ""
+}
+
+func (x *ConnectionMoved) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 // ConnectionPage is a page of a hub's connections, in the order of Cursor.
 type ConnectionPage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -553,14 +638,16 @@ type ConnectionPage struct {
 	Connections []*v1.Connection `protobuf:"bytes,1,rep,name=connections,proto3" json:"connections,omitempty"`
 	// The end of the page: it contains every connection of this hub up to here. Unset: no more
 	// follow.
-	Next          *Cursor `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	Next *Cursor `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	// The epochs of the connections, in their order: see ReadResponse.epoch. Empty: each is 1.
+	Epochs        []uint32 `protobuf:"varint,3,rep,packed,name=epochs,proto3" json:"epochs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConnectionPage) Reset() {
 	*x = ConnectionPage{}
-	mi := &file_connhub_peer_v1_read_proto_msgTypes[6]
+	mi := &file_connhub_peer_v1_read_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -572,7 +659,7 @@ func (x *ConnectionPage) String() string {
 func (*ConnectionPage) ProtoMessage() {}
 
 func (x *ConnectionPage) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_read_proto_msgTypes[6]
+	mi := &file_connhub_peer_v1_read_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -585,7 +672,7 @@ func (x *ConnectionPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionPage.ProtoReflect.Descriptor instead.
 func (*ConnectionPage) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_read_proto_rawDescGZIP(), []int{6}
+	return file_connhub_peer_v1_read_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ConnectionPage) GetConnections() []*v1.Connection {
@@ -598,6 +685,13 @@ func (x *ConnectionPage) GetConnections() []*v1.Connection {
 func (x *ConnectionPage) GetNext() *Cursor {
 	if x != nil {
 		return x.Next
+	}
+	return nil
+}
+
+func (x *ConnectionPage) GetEpochs() []uint32 {
+	if x != nil {
+		return x.Epochs
 	}
 	return nil
 }
@@ -615,7 +709,7 @@ type GroupPage struct {
 
 func (x *GroupPage) Reset() {
 	*x = GroupPage{}
-	mi := &file_connhub_peer_v1_read_proto_msgTypes[7]
+	mi := &file_connhub_peer_v1_read_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +721,7 @@ func (x *GroupPage) String() string {
 func (*GroupPage) ProtoMessage() {}
 
 func (x *GroupPage) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_read_proto_msgTypes[7]
+	mi := &file_connhub_peer_v1_read_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +734,7 @@ func (x *GroupPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupPage.ProtoReflect.Descriptor instead.
 func (*GroupPage) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_read_proto_rawDescGZIP(), []int{7}
+	return file_connhub_peer_v1_read_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GroupPage) GetGroups() []*v1.Group {
@@ -683,7 +777,7 @@ const file_connhub_peer_v1_read_proto_rawDesc = "" +
 	"\aReadHub\":\n" +
 	"\x06Cursor\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\x06R\x04hash\x12\x1c\n" +
-	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x04name\"\x87\x03\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x04name\"\xf1\x03\n" +
 	"\fReadResponse\x12@\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2\x1e.connhub.control.v1.ConnectionH\x00R\n" +
@@ -692,11 +786,18 @@ const file_connhub_peer_v1_read_proto_rawDesc = "" +
 	"\x05group\x18\x03 \x01(\v2\x19.connhub.control.v1.GroupH\x00R\x05group\x124\n" +
 	"\x06groups\x18\x04 \x01(\v2\x1a.connhub.peer.v1.GroupPageH\x00R\x06groups\x12-\n" +
 	"\x04self\x18\x05 \x01(\v2\x17.connhub.control.v1.HubH\x00R\x04self\x12P\n" +
-	"\vpermissions\x18\x06 \x01(\v2,.connhub.control.v1.CheckPermissionsResponseH\x00R\vpermissionsB\x06\n" +
-	"\x04read\"\x7f\n" +
+	"\vpermissions\x18\x06 \x01(\v2,.connhub.control.v1.CheckPermissionsResponseH\x00R\vpermissions\x12\x14\n" +
+	"\x05epoch\x18\a \x01(\rR\x05epoch\x126\n" +
+	"\x05moved\x18\b \x01(\v2 .connhub.peer.v1.ConnectionMovedR\x05moved\x12\x1a\n" +
+	"\breleased\x18\t \x01(\bR\breleasedB\x06\n" +
+	"\x04read\"D\n" +
+	"\x0fConnectionMoved\x12\x1b\n" +
+	"\x03hub\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\rR\x05epoch\"\x97\x01\n" +
 	"\x0eConnectionPage\x12@\n" +
 	"\vconnections\x18\x01 \x03(\v2\x1e.connhub.control.v1.ConnectionR\vconnections\x12+\n" +
-	"\x04next\x18\x02 \x01(\v2\x17.connhub.peer.v1.CursorR\x04next\"k\n" +
+	"\x04next\x18\x02 \x01(\v2\x17.connhub.peer.v1.CursorR\x04next\x12\x16\n" +
+	"\x06epochs\x18\x03 \x03(\rR\x06epochs\"k\n" +
 	"\tGroupPage\x121\n" +
 	"\x06groups\x18\x01 \x03(\v2\x19.connhub.control.v1.GroupR\x06groups\x12+\n" +
 	"\x04next\x18\x02 \x01(\v2\x17.connhub.peer.v1.CursorR\x04nextB\xb5\x01\n" +
@@ -714,7 +815,7 @@ func file_connhub_peer_v1_read_proto_rawDescGZIP() []byte {
 	return file_connhub_peer_v1_read_proto_rawDescData
 }
 
-var file_connhub_peer_v1_read_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_connhub_peer_v1_read_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_connhub_peer_v1_read_proto_goTypes = []any{
 	(*ReadRequest)(nil),                 // 0: connhub.peer.v1.ReadRequest
 	(*ReadConnections)(nil),             // 1: connhub.peer.v1.ReadConnections
@@ -722,44 +823,46 @@ var file_connhub_peer_v1_read_proto_goTypes = []any{
 	(*ReadHub)(nil),                     // 3: connhub.peer.v1.ReadHub
 	(*Cursor)(nil),                      // 4: connhub.peer.v1.Cursor
 	(*ReadResponse)(nil),                // 5: connhub.peer.v1.ReadResponse
-	(*ConnectionPage)(nil),              // 6: connhub.peer.v1.ConnectionPage
-	(*GroupPage)(nil),                   // 7: connhub.peer.v1.GroupPage
-	(*v1.GetConnectionRequest)(nil),     // 8: connhub.control.v1.GetConnectionRequest
-	(*v1.GetGroupRequest)(nil),          // 9: connhub.control.v1.GetGroupRequest
-	(*v1.CheckPermissionsRequest)(nil),  // 10: connhub.control.v1.CheckPermissionsRequest
-	(*v1.ListConnectionsRequest)(nil),   // 11: connhub.control.v1.ListConnectionsRequest
-	(*v1.ListGroupsRequest)(nil),        // 12: connhub.control.v1.ListGroupsRequest
-	(*v1.Connection)(nil),               // 13: connhub.control.v1.Connection
-	(*v1.Group)(nil),                    // 14: connhub.control.v1.Group
-	(*v1.Hub)(nil),                      // 15: connhub.control.v1.Hub
-	(*v1.CheckPermissionsResponse)(nil), // 16: connhub.control.v1.CheckPermissionsResponse
+	(*ConnectionMoved)(nil),             // 6: connhub.peer.v1.ConnectionMoved
+	(*ConnectionPage)(nil),              // 7: connhub.peer.v1.ConnectionPage
+	(*GroupPage)(nil),                   // 8: connhub.peer.v1.GroupPage
+	(*v1.GetConnectionRequest)(nil),     // 9: connhub.control.v1.GetConnectionRequest
+	(*v1.GetGroupRequest)(nil),          // 10: connhub.control.v1.GetGroupRequest
+	(*v1.CheckPermissionsRequest)(nil),  // 11: connhub.control.v1.CheckPermissionsRequest
+	(*v1.ListConnectionsRequest)(nil),   // 12: connhub.control.v1.ListConnectionsRequest
+	(*v1.ListGroupsRequest)(nil),        // 13: connhub.control.v1.ListGroupsRequest
+	(*v1.Connection)(nil),               // 14: connhub.control.v1.Connection
+	(*v1.Group)(nil),                    // 15: connhub.control.v1.Group
+	(*v1.Hub)(nil),                      // 16: connhub.control.v1.Hub
+	(*v1.CheckPermissionsResponse)(nil), // 17: connhub.control.v1.CheckPermissionsResponse
 }
 var file_connhub_peer_v1_read_proto_depIdxs = []int32{
-	8,  // 0: connhub.peer.v1.ReadRequest.connection:type_name -> connhub.control.v1.GetConnectionRequest
+	9,  // 0: connhub.peer.v1.ReadRequest.connection:type_name -> connhub.control.v1.GetConnectionRequest
 	1,  // 1: connhub.peer.v1.ReadRequest.connections:type_name -> connhub.peer.v1.ReadConnections
-	9,  // 2: connhub.peer.v1.ReadRequest.group:type_name -> connhub.control.v1.GetGroupRequest
+	10, // 2: connhub.peer.v1.ReadRequest.group:type_name -> connhub.control.v1.GetGroupRequest
 	2,  // 3: connhub.peer.v1.ReadRequest.groups:type_name -> connhub.peer.v1.ReadGroups
 	3,  // 4: connhub.peer.v1.ReadRequest.self:type_name -> connhub.peer.v1.ReadHub
-	10, // 5: connhub.peer.v1.ReadRequest.permissions:type_name -> connhub.control.v1.CheckPermissionsRequest
-	11, // 6: connhub.peer.v1.ReadConnections.request:type_name -> connhub.control.v1.ListConnectionsRequest
+	11, // 5: connhub.peer.v1.ReadRequest.permissions:type_name -> connhub.control.v1.CheckPermissionsRequest
+	12, // 6: connhub.peer.v1.ReadConnections.request:type_name -> connhub.control.v1.ListConnectionsRequest
 	4,  // 7: connhub.peer.v1.ReadConnections.after:type_name -> connhub.peer.v1.Cursor
-	12, // 8: connhub.peer.v1.ReadGroups.request:type_name -> connhub.control.v1.ListGroupsRequest
+	13, // 8: connhub.peer.v1.ReadGroups.request:type_name -> connhub.control.v1.ListGroupsRequest
 	4,  // 9: connhub.peer.v1.ReadGroups.after:type_name -> connhub.peer.v1.Cursor
-	13, // 10: connhub.peer.v1.ReadResponse.connection:type_name -> connhub.control.v1.Connection
-	6,  // 11: connhub.peer.v1.ReadResponse.connections:type_name -> connhub.peer.v1.ConnectionPage
-	14, // 12: connhub.peer.v1.ReadResponse.group:type_name -> connhub.control.v1.Group
-	7,  // 13: connhub.peer.v1.ReadResponse.groups:type_name -> connhub.peer.v1.GroupPage
-	15, // 14: connhub.peer.v1.ReadResponse.self:type_name -> connhub.control.v1.Hub
-	16, // 15: connhub.peer.v1.ReadResponse.permissions:type_name -> connhub.control.v1.CheckPermissionsResponse
-	13, // 16: connhub.peer.v1.ConnectionPage.connections:type_name -> connhub.control.v1.Connection
-	4,  // 17: connhub.peer.v1.ConnectionPage.next:type_name -> connhub.peer.v1.Cursor
-	14, // 18: connhub.peer.v1.GroupPage.groups:type_name -> connhub.control.v1.Group
-	4,  // 19: connhub.peer.v1.GroupPage.next:type_name -> connhub.peer.v1.Cursor
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	14, // 10: connhub.peer.v1.ReadResponse.connection:type_name -> connhub.control.v1.Connection
+	7,  // 11: connhub.peer.v1.ReadResponse.connections:type_name -> connhub.peer.v1.ConnectionPage
+	15, // 12: connhub.peer.v1.ReadResponse.group:type_name -> connhub.control.v1.Group
+	8,  // 13: connhub.peer.v1.ReadResponse.groups:type_name -> connhub.peer.v1.GroupPage
+	16, // 14: connhub.peer.v1.ReadResponse.self:type_name -> connhub.control.v1.Hub
+	17, // 15: connhub.peer.v1.ReadResponse.permissions:type_name -> connhub.control.v1.CheckPermissionsResponse
+	6,  // 16: connhub.peer.v1.ReadResponse.moved:type_name -> connhub.peer.v1.ConnectionMoved
+	14, // 17: connhub.peer.v1.ConnectionPage.connections:type_name -> connhub.control.v1.Connection
+	4,  // 18: connhub.peer.v1.ConnectionPage.next:type_name -> connhub.peer.v1.Cursor
+	15, // 19: connhub.peer.v1.GroupPage.groups:type_name -> connhub.control.v1.Group
+	4,  // 20: connhub.peer.v1.GroupPage.next:type_name -> connhub.peer.v1.Cursor
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_connhub_peer_v1_read_proto_init() }
@@ -789,7 +892,7 @@ func file_connhub_peer_v1_read_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_connhub_peer_v1_read_proto_rawDesc), len(file_connhub_peer_v1_read_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
