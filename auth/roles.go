@@ -115,6 +115,16 @@ func ParseRoles(roles []string) (*Roles, error) {
 	return sharedRoles.internRoles(r), nil
 }
 
+// ParseKnownRoles is ParseRoles for the result of Names, maybe of a later version: it returns
+// ErrClaimInvalid if it would leave out a role.
+func ParseKnownRoles(roles []string) (*Roles, error) {
+	r, err := ParseRoles(roles)
+	if err == nil && !slices.Equal(r.Names(), roles) {
+		return nil, fmt.Errorf("%w: %s: unknown role among %q", ErrClaimInvalid, claimRole, roles)
+	}
+	return r, err
+}
+
 // Names returns the names of the roles, sorted and without repetition. ParseRoles returns the same
 // Roles for them. The caller must not change the slice.
 func (r *Roles) Names() []string {

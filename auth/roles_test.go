@@ -275,3 +275,20 @@ func FuzzParseRoles(f *testing.F) {
 		}
 	})
 }
+
+// TestRolesOfTheirNamesAreTheSame, and a name that would be left out is an error.
+func TestRolesOfTheirNamesAreTheSame(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := drawRoles(t)
+		if again, err := ParseKnownRoles(r.Names()); err != nil || again != r {
+			t.Fatalf("%q are %q, %v", r.Names(), again.Names(), err)
+		}
+		later := append([]string{"webpubsub.later"}, r.Names()...)
+		if got, err := ParseKnownRoles(later); !errors.Is(err, ErrClaimInvalid) {
+			t.Fatalf("%q, %v", got.Names(), err)
+		}
+	})
+	if r, err := ParseKnownRoles(nil); r != nil || err != nil {
+		t.Errorf("no roles: %q, %v", r.Names(), err)
+	}
+}
