@@ -134,7 +134,7 @@ func beginVerb[Q verbRequest, R proto.Message](
 	route.To = slices.DeleteFunc(route.To, func(d mesh.Destination) bool {
 		return slices.Contains(without, d.Hub)
 	})
-	begun.unreachable = append(route.Unreachable, without...)
+	begun.unreachable = slices.Concat(route.Unreachable, without)
 	if len(route.To) > 0 {
 		call, err := newVerbCall(ctx, v, request)
 		if err != nil {

@@ -2,6 +2,7 @@ package reading
 
 import (
 	"context"
+	"slices"
 
 	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/control/form"
@@ -33,27 +34,23 @@ func (r *Reader) GetConnection(
 	s.addSighting(here)
 	s.askHubs(ctx, hubsOf(route.To))
 	s.followMoves(ctx)
-	known, _ := r.stateOf(born)
 	switch {
 	case s.found != nil:
 		return &controlv1.GetConnectionResponse{Connection: s.found.GetConnection()}, nil
 	case s.isIncomplete:
 		return nil, failure.ErrHubsUnreachable
-	case !known && born != r.hub.ID() && r.mesh.StaleFor() > 0:
+	case !r.isMember(born) && born != r.hub.ID() && r.mesh.StaleFor() > 0:
 		return nil, failure.ErrHubsUnreachable // the hub may have come since discovery is stale
 	default:
 		return nil, hub.ErrConnectionNotFound
 	}
 }
 
-// stateOf reports whether a hub is a member, and whether this hub has a link to it.
-func (r *Reader) stateOf(id hub.ID) (known, linked bool) {
-	for _, p := range r.mesh.Peers() {
-		if p.Hub == id && p.State != mesh.PeerGone {
-			return true, p.State == mesh.PeerLinked || p.State == mesh.PeerSuspect
-		}
-	}
-	return false, false
+// isMember reports whether a peer is a member of the cluster.
+func (r *Reader) isMember(id hub.ID) bool {
+	return slices.ContainsFunc(r.mesh.Peers(), func(p mesh.PeerInfo) bool {
+		return p.Hub == id && p.State != mesh.PeerGone
+	})
 }
 
 // ListConnections returns a page of the matching connections of all hubs. A target that names

@@ -62,7 +62,7 @@ func (s *search) followMoves(ctx context.Context) {
 		if id == s.reader.hub.ID() {
 			answer, _ := readConnection(s.reader.hub, s.request) // the error: it is not here
 			s.addSighting(answer)
-		} else if known, _ := s.reader.stateOf(id); known || s.reader.mesh.StaleFor() > 0 {
+		} else if s.reader.isMember(id) || s.reader.mesh.StaleFor() > 0 {
 			s.askHubs(ctx, []hub.ID{id})
 		}
 	}
