@@ -26,7 +26,13 @@ type backend struct {
 
 func (f *fixture) stream(ctx context.Context, t rapid.TB) *backend {
 	t.Helper()
-	stream, err := f.delivery.SendStream(ctx)
+	return streamOf(ctx, t, f.delivery)
+}
+
+// streamOf opens a stream over the connection of a client.
+func streamOf(ctx context.Context, t rapid.TB, of controlv1.DeliveryServiceClient) *backend {
+	t.Helper()
+	stream, err := of.SendStream(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

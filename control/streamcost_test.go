@@ -2,7 +2,6 @@ package control
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -10,74 +9,132 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// sender sends one message after the other, and does not wait for receipts until await, which
-// returns when all have theirs.
+// caller calls in a way that `connhub bench` has: its flags --streams, --backend-connections,
+// --batch and --in-flight.
+type caller struct {
+	streams, connections, batch, underWay int
+}
+
+func (c caller) String() string {
+	return fmt.Sprintf("%d under way, %d streams, %d connections, batch %d",
+		c.underWay, c.streams, c.connections, c.batch)
+}
+
+// clients returns a client of the API for each connection of the backend.
+func (c caller) clients(t *testing.T, f *fixture) (all []controlv1.DeliveryServiceClient) {
+	for range c.connections {
+		conn := f.dial(t, "Bearer "+backendSecret)
+		all = append(all, controlv1.NewDeliveryServiceClient(conn))
+	}
+	return all
+}
+
+// sender sends a batch of messages after the other, and does not wait for receipts until await,
+// which returns when all have theirs.
 type sender struct {
-	begin func(*controlv1.SendRequest)
+	begin func(sends ...*controlv1.SendRequest)
 	await func()
 	close func()
 }
 
-// newStreamSender sends over a SendStream, a send in each request.
-func newStreamSender(t *testing.T, f *fixture) sender {
-	b, begun := f.stream(t.Context(), t), int64(0)
+// newStreamSender sends over SendStreams in turn, a batch in each request.
+func newStreamSender(t *testing.T, f *fixture, c caller) sender {
+	clients := c.clients(t, f)
+	streams, begun, next := make([]*backend, c.streams), make([]int, c.streams), 0
+	for i := range streams {
+		streams[i] = streamOf(t.Context(), t, clients[i%len(clients)])
+	}
 	return sender{
-		begin: func(send *controlv1.SendRequest) {
-			begun++
-			b.send(t, batch(begun, send))
+		begin: func(sends ...*controlv1.SendRequest) {
+			i := next % len(streams)
+			next++
+			streams[i].send(t, batch(int64(begun[i]+1), sends...))
+			begun[i] += len(sends)
 		},
-		await: func() { b.until(t, func() bool { return len(b.results) == int(begun) }) },
-		close: func() {
-			b.closeSend(t)
-			if err := b.end(t); err != nil {
-				t.Error(err)
+		await: func() {
+			for i, b := range streams {
+				b.until(t, func() bool { return len(b.results) == begun[i] })
 			}
 		},
+		close: func() { endStreams(t, streams...) },
 	}
 }
 
-// newCallSender sends by overlapping calls of Send.
-func newCallSender(t *testing.T, f *fixture) sender {
+// endStreams ends streams properly.
+func endStreams(t *testing.T, all ...*backend) {
+	t.Helper()
+	for _, b := range all {
+		b.closeSend(t)
+		if err := b.end(t); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// newCallSender sends by overlapping calls of Send, over the connections in turn.
+func newCallSender(t *testing.T, f *fixture, c caller) sender {
 	var calls sync.WaitGroup
+	clients, next := c.clients(t, f), 0
 	return sender{
-		begin: func(send *controlv1.SendRequest) {
-			calls.Go(func() {
-				if _, err := f.delivery.Send(t.Context(), send); err != nil {
-					t.Error(err)
-				}
-			})
+		begin: func(sends ...*controlv1.SendRequest) {
+			for _, send := range sends {
+				client := clients[next%len(clients)]
+				next++
+				calls.Go(func() {
+					if _, err := client.Send(t.Context(), send); err != nil {
+						t.Error(err)
+					}
+				})
+			}
 		},
 		await: calls.Wait,
 		close: func() {},
 	}
 }
 
-// audience is the number of clients that the sends of a cost test reach.
-const audience = 8
+// crowd is clients, and the sends that reach them.
+type crowd struct {
+	name     string
+	clients  int
+	targetOf func(send int) *controlv1.Target
+	matches  int // clients that a send reaches
+}
 
-// countWrites has rounds of sends under way: the first is being written when the rest come. It
-// returns how many writes to clients the hub needs for them.
+// groupOf is a crowd whose sends reach all.
+func groupOf(clients int) crowd {
+	return crowd{fmt.Sprintf("to a group of %d", clients), clients, func(int) *controlv1.Target {
+		return &controlv1.Target{Groups: []string{"lobby"}}
+	}, clients}
+}
+
+// connect connects the clients of a crowd. A token of gate lets a write go; nil: writes take no
+// time.
+func (w crowd) connect(t *testing.T, f *fixture, gate <-chan struct{}) (all []*client) {
+	t.Helper()
+	p := &tinyProtocol{}
+	for i := range w.clients {
+		c := f.connect(t, p, fmt.Sprint(i), "lobby")
+		c.gate = gate
+		all = append(all, c)
+	}
+	return all
+}
+
+// countWrites has rounds of sends under way: the first request is being written when the rest come.
+// It returns how many writes to clients the hub needs for them.
 func countWrites(
-	t *testing.T, newSender func(*testing.T, *fixture) sender, underWay int,
-	targetOf func(send int) *controlv1.Target, matches int,
+	t *testing.T, newSender func(*testing.T, *fixture, caller) sender, c caller, to crowd,
 ) (writes int) {
 	t.Helper()
 	const rounds = 3
 	synctest.Test(t, func(t *testing.T) {
 		f, gate := newRoomyFixture(t), make(chan struct{})
-		var clients []*client
-		for i := range audience {
-			c := f.connect(t, &wireProtocol{}, fmt.Sprint(i), "lobby")
-			c.gate = gate
-			clients = append(clients, c)
-		}
-		s := newSender(t, f)
+		clients := to.connect(t, f, gate)
+		s := newSender(t, f, c)
 		for range rounds {
 			synctest.Wait() // a stream that is busy with results would share less
-			for i := range underWay {
-				send := to(targetOf(i), "hello")
-				send.Wait = controlv1.Wait_WAIT_WRITTEN
-				s.begin(send)
+			for i := 0; i < c.underWay; i += c.batch {
+				s.begin(costSends(to, i, c.batch)...)
 				if i == 0 {
 					synctest.Wait()
 				}
@@ -86,38 +143,63 @@ func countWrites(
 		}
 		s.close()
 		messages := 0
-		for _, c := range clients {
-			messages += strings.Count(c.received(), "hello|")
-			writes += c.written()
+		for _, one := range clients {
+			messages += len(one.received())
 		}
-		if want := rounds * underWay * matches; messages != want {
+		writes = totalWrites(clients)
+		if want := rounds * c.underWay * to.matches; messages != want {
 			t.Errorf("%d messages were written, want %d", messages, want)
 		}
 	})
 	return writes
 }
 
-// This holds a sentence of delivery.proto: with up to 64 sends under way, a SendStream causes no
-// more writes to clients than as many overlapping calls of Send.
+func totalWrites(of []*client) (all int) {
+	for _, one := range of {
+		all += one.written()
+	}
+	return all
+}
+
+// costSends returns sends of one byte, from a number on.
+func costSends(to crowd, from, n int) (sends []*controlv1.SendRequest) {
+	for i := range n {
+		sends = append(sends, &controlv1.SendRequest{
+			Target: to.targetOf(from + i), Message: text("x"), Wait: controlv1.Wait_WAIT_WRITTEN,
+		})
+	}
+	return sends
+}
+
+// costCallers are the shapes of `connhub bench` in which the test of the costs calls.
+var costCallers = []caller{
+	{1, 1, 1, 1},
+	{1, 1, 1, 8},
+	{1, 1, 1, 64},
+	{8, 1, 1, 8},
+	{8, 8, 1, 8},
+	{8, 1, 1, 64},
+	{8, 8, 1, 64},
+	{1, 1, 16, 64},
+	{4, 1, 16, 64},
+	{4, 4, 16, 64},
+}
+
+// This holds a sentence of delivery.proto: with up to 64 sends under way, SendStreams cause no more
+// writes to clients than as many overlapping calls of Send.
 func TestAStreamWritesNoMoreThanCallsOfSend(t *testing.T) {
-	for _, shape := range []struct {
-		name     string
-		targetOf func(send int) *controlv1.Target
-		matches  int // clients that a send reaches
-	}{
-		{"to a group", func(int) *controlv1.Target {
-			return &controlv1.Target{Groups: []string{"lobby"}}
-		}, audience},
-		{"to many connections", func(send int) *controlv1.Target {
-			return users(fmt.Sprint(send % audience))
+	const few = 8
+	for _, to := range []crowd{
+		groupOf(few),
+		groupOf(manyWrites + 1), // a stream may wait for more sends
+		{"to many connections", few, func(send int) *controlv1.Target {
+			return users(fmt.Sprint((send + send/few) % few)) // a stream sends to all
 		}, 1},
 	} {
-		for _, underWay := range []int{1, 8, 64} {
-			t.Run(fmt.Sprintf("%s, %d under way", shape.name, underWay), func(t *testing.T) {
-				count := func(newSender func(*testing.T, *fixture) sender) int {
-					return countWrites(t, newSender, underWay, shape.targetOf, shape.matches)
-				}
-				stream, calls := count(newStreamSender), count(newCallSender)
+		for _, c := range costCallers {
+			t.Run(fmt.Sprintf("%s, %s", to.name, c), func(t *testing.T) {
+				stream := countWrites(t, newStreamSender, c, to)
+				calls := countWrites(t, newCallSender, c, to)
 				t.Logf("%d writes of the stream, %d of calls", stream, calls)
 				if stream > calls {
 					t.Errorf("the stream wrote %d times, calls of Send %d times", stream, calls)
