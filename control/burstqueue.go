@@ -16,7 +16,7 @@ const (
 	maxBurst      = 64
 	maxBurstBytes = 256 << 10
 
-	// A stream waits for more sends before a burst is written if that saves many writes: from
+	// A stream waits for expected sends before a burst is written if that saves many writes: from
 	// manyWrites on, waitPerWrite for each, less than its cost, and maxGather at most.
 	manyWrites   = 256
 	waitPerWrite = time.Microsecond
@@ -124,16 +124,16 @@ func (q *burstQueue) unattend() (some bool) {
 	return q.waiting != nil
 }
 
-// worthWaiting returns how long to wait for a burst of so many sends: 0 if they are here, or if too
-// few writes wait.
-func (q *burstQueue) worthWaiting(sends int) time.Duration {
+// worthWaiting returns how long it pays to wait for more sends: 0 if too few writes wait, or a full
+// burst.
+func (q *burstQueue) worthWaiting() time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.waiting == nil {
+	if q.waiting == nil || isFullBurst(len(q.waiting.begun), q.waiting.bytes) {
 		return 0
 	}
-	writes, have := q.waiting.links.Writes(), len(q.waiting.begun)
-	if writes < manyWrites || have >= min(sends, maxBurst) {
+	writes := q.waiting.links.Writes()
+	if writes < manyWrites {
 		return 0
 	}
 	return min(time.Duration(writes)*waitPerWrite, maxGather)

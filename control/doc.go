@@ -23,17 +23,19 @@
 //
 // A SendStream (stream.go) has a goroutine more. It takes and begins sends, and ends with the
 // stream. The handler has the links of clients write, for all requests that have come
-// (burstqueue.go). Only while the handler sends a response, the goroutine does that itself. Streams
-// share the memory of bursts, so a stream that rests holds none. Sends whose results are not due
-// wait in a list (waitlist.List): the goroutine that finds out the last outcome has the handler
-// give the result. Forwarded calls wait alike, in a list of each lane (control/mesh).
+// (burstqueue.go). Only while the handler sends a response, the goroutine does that itself. Before
+// many writes the handler may wait a moment for the sends that all streams expect
+// (internal/expected). Streams share the memory of bursts, so a stream that rests holds none. Sends
+// whose results are not due wait in a list (waitlist.List): the goroutine that finds out the last
+// outcome has the handler give the result. Forwarded calls wait alike, in a list of each lane
+// (control/mesh).
 //
 // # Locking
 //
 // Leaves, under which nothing is called but the port's budget: answers.mu and burstQueue.mu of a
-// SendStream, and the lock of its waitlist, maybe under the lock of a connection. burstQueue.turn
-// is held while links write, and all others are below it. The rest of the package is constant after
-// New. The port, the hub and gRPC lock for themselves.
+// SendStream, and the locks of what streams expect and of a waitlist, maybe under the lock of a
+// connection. burstQueue.turn is held while links write, and all others are below it. The rest of
+// the package is constant after New. The port, the hub and gRPC lock for themselves.
 //
 // # Backpressure
 //

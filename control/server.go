@@ -27,6 +27,7 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/config"
+	"github.com/connhub/connhub/internal/expected"
 	"github.com/connhub/connhub/internal/publicurl"
 )
 
@@ -133,7 +134,9 @@ func New(c Config) (*Server, error) {
 		peerv1.RegisterPeerServiceServer(g.Registrar(s.grpc, port.NoChecks), peers)
 	}
 	delivery := &deliveryService{router: router}
-	s.registerServices(&c, router, &streamService{delivery, g, m, validator.Check})
+	s.registerServices(&c, router, &streamService{
+		delivery, g, m, validator.Check, expected.New(),
+	})
 	if err := g.SetMethods(s.fullMethods(), c.Metrics); err != nil {
 		g.Leave()
 		s.grpc.Stop()

@@ -14,6 +14,7 @@ import (
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/expected"
 	"github.com/connhub/connhub/internal/waitlist"
 )
 
@@ -27,9 +28,10 @@ const sendStreamMethod = controlv1.DeliveryService_SendStream_FullMethodName
 // streamService is deliveryService and its stream.
 type streamService struct {
 	*deliveryService
-	guard   *port.Guard
-	metrics *metrics
-	check   func(proto.Message) error // the rules of the protos
+	guard    *port.Guard
+	metrics  *metrics
+	check    func(proto.Message) error // the rules of the protos
+	expected *expected.Sends           // of all streams
 }
 
 // SendStream implements the RPC.
@@ -40,12 +42,14 @@ func (d *streamService) SendStream(
 	s := &sendStream{
 		service: d, stream: stream, ctx: ctx,
 		from: sourceCallOf(ctx), answers: newAnswers(port.AccountOf(ctx)),
+		expects: d.expected.NewStream(),
 	}
 	s.queue.turn = make(chan struct{}, 1)
 	s.awaited = waitlist.New[begunSend](s.answers.signalNews)
 	s.answers.beforeWait = func() { s.passSends(true) }
 	defer s.awaited.End()
 	defer s.answers.closeAndWait(cancel)
+	defer s.expects.Forget()
 	defer s.leaveSends()
 	go s.receiveSends()
 	return s.sendReports()
@@ -73,6 +77,7 @@ type sendStream struct {
 	from    sourceCall // of all sends
 	answers *answers
 	awaited *waitlist.List[begunSend] // the sends whose results are not due yet
+	expects *expected.Stream          // the sends of this stream in service.expected
 
 	// queue has the sends that have begun and are not accepted, but those of filling.
 	queue burstQueue
@@ -85,7 +90,6 @@ type sendStream struct {
 
 	// Owned by sendReports.
 	told     int64 // the highest accepted
-	results  int   // of the last report with results
 	farewell bool  // the backend was told that the hub leaves
 
 	due []sendAnswer // of a burst; guarded by queue.turn; empty while that is free
@@ -178,7 +182,9 @@ func (s *sendStream) passSends(all bool) {
 	if b := s.filling; b != nil {
 		s.filling = nil
 		var mine bool
+		begun := len(b.begun)
 		s.queuedSends, s.queuedBytes, mine = s.queue.addBurst(b)
+		s.expects.NoteBegun(begun)
 		if must = all || mine; !must {
 			s.answers.signalNews()
 		}
@@ -297,9 +303,6 @@ func (s *sendStream) sendReports() error {
 		if r.last {
 			return s.answers.endError()
 		}
-		if len(r.answers) > 0 {
-			s.results = len(r.answers)
-		}
 		spare = nil
 		if cap(r.answers) <= maxBurst { // the stream may rest now, and then must hold little
 			clear(r.answers)
@@ -327,20 +330,26 @@ func (s *sendStream) leaveSends() {
 	}
 }
 
-// awaitMore waits a moment for more sends, if the gathered ones cause many writes. It expects as
-// many as had results in the last report: a backend that keeps sends under way replaces those that
-// have a result.
+// awaitMore waits a moment for more sends, of this stream and others, if the gathered ones cause
+// many writes and service.expected has some.
 func (s *sendStream) awaitMore() {
-	wait := s.queue.worthWaiting(s.results)
+	wait := s.queue.worthWaiting()
 	if wait == 0 {
+		return
+	}
+	more := s.service.expected.Await()
+	if more.Complete == nil {
 		return
 	}
 	enough := time.NewTimer(wait)
 	defer enough.Stop()
-	for s.queue.worthWaiting(s.results) > 0 {
+	for s.queue.worthWaiting() > 0 {
 		select {
 		case <-s.answers.news:
+		case <-more.Complete:
+			return
 		case <-enough.C:
+			more.GiveUp()
 			return
 		case <-s.ctx.Done():
 			return
@@ -356,13 +365,19 @@ func (s *sendStream) sendReport(r *report) error {
 		if r.leaving && !s.farewell {
 			response.GoingAway = &controlv1.GoingAway{LastAccepted: r.accepted}
 		}
-		n, bytes := 0, 0
+		n, bytes, large := 0, 0, 0
 		for ; n < len(rest) && bytes < maxResponseBytes; n++ {
 			bytes += responseSize(rest[n].result)
+			if rest[n].result.GetReceipt().GetMatched() >= manyWrites {
+				large++
+			}
 		}
 		response.Results = make([]*controlv1.StreamedResult, n)
 		for i := range n {
 			response.Results[i] = rest[i].result
+		}
+		if large > 0 {
+			s.expects.Expect(large)
 		}
 		if err := s.stream.Send(response); err != nil {
 			return err

@@ -56,9 +56,10 @@ type DeliveryServiceClient interface {
 	// receipts. As a rule, sends that arrive while the hub writes to clients share the next write: up
 	// to 64 sends, and no further send behind 256 KiB of them. So a stream with up to 64 sends under
 	// way causes no more writes to clients than as many overlapping calls of Send. A send to 256
-	// clients or more may wait for further sends of its stream: 1 µs for each client, and at most 5
-	// ms. Messages of other callers to the same clients then wait as long. The hub waits only while
-	// it expects sends: as many as had results in its last report.
+	// clients or more may wait for further sends, of its stream and of others: 1 µs for each client,
+	// and at most 5 ms. Messages of other callers to the same clients then wait as long. The hub
+	// waits only while it expects sends: one for each result that it told of a send to 256 clients or
+	// more. After a wait that brought nothing, up to 16 sends do not wait.
 	//
 	// Order and results. The hub begins the sends in the order of arrival, whatever their targets
 	// are. Each connection gets its messages in that order. Each send gets exactly one result, a
@@ -158,9 +159,10 @@ type DeliveryServiceServer interface {
 	// receipts. As a rule, sends that arrive while the hub writes to clients share the next write: up
 	// to 64 sends, and no further send behind 256 KiB of them. So a stream with up to 64 sends under
 	// way causes no more writes to clients than as many overlapping calls of Send. A send to 256
-	// clients or more may wait for further sends of its stream: 1 µs for each client, and at most 5
-	// ms. Messages of other callers to the same clients then wait as long. The hub waits only while
-	// it expects sends: as many as had results in its last report.
+	// clients or more may wait for further sends, of its stream and of others: 1 µs for each client,
+	// and at most 5 ms. Messages of other callers to the same clients then wait as long. The hub
+	// waits only while it expects sends: one for each result that it told of a send to 256 clients or
+	// more. After a wait that brought nothing, up to 16 sends do not wait.
 	//
 	// Order and results. The hub begins the sends in the order of arrival, whatever their targets
 	// are. Each connection gets its messages in that order. Each send gets exactly one result, a
