@@ -172,7 +172,8 @@ func newReceipt(r *controlv1.Receipt) verdict.Receipt {
 	for _, d := range r.GetDropped() {
 		dropped += int(d.GetCount())
 	}
-	states := r.GetPending() + r.GetQueued() + r.GetQueuedDetached() + r.GetWritten() + r.GetAcked()
+	states := r.GetPending() + r.GetQueued() + r.GetQueuedDetached() + r.GetWritten() +
+		r.GetAcked() + r.GetInTransfer()
 	return verdict.Receipt{
 		Matched: int(r.GetMatched()), States: int(states) + dropped, Acked: int(r.GetAcked()),
 		Dropped: dropped, Unreachable: r.GetUnreachableHubs(), Duplicate: r.GetDuplicate(),

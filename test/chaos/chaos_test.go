@@ -54,9 +54,11 @@ func judge(t *testing.T, r *run) {
 	for _, e := range h.Events {
 		kinds[e.Kind]++
 	}
-	t.Logf("%d sends, %d messages, %d links, %d resumes refused, %d joins, %d kicks",
+	t.Logf("%d sends, %d messages, %d links, %d resumes refused, %d joins, %d kicks, "+
+		"%d events of ends",
 		kinds[verdict.Sent], kinds[verdict.Arrived], kinds[verdict.Connected],
-		kinds[verdict.Refused], kinds[verdict.Joined], kinds[verdict.Kicked])
+		kinds[verdict.Refused], kinds[verdict.Joined], kinds[verdict.Kicked],
+		kinds[verdict.Disconnected])
 	demanded := verdict.CountDemands(h, movesPromised)
 	t.Logf("%d messages had to come: an omission of any would be found", demanded)
 	if demanded == 0 {

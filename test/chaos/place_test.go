@@ -83,6 +83,8 @@ func (r *run) openNext(p *place) {
 	defer p.mu.Unlock()
 	p.now, p.next = p.next, nil
 	p.clients.Connect(p.now.Clients)
+	h := p.now
+	r.reading.Go(func() { r.watchEvents(r.life, h) })
 }
 
 // openReady is openNext for the places whose next hub is ready. It returns the open places.

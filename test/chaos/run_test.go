@@ -26,10 +26,11 @@ const (
 	callers   = 6 // backends that send
 	streamers = 2 // of them: they use SendStream
 	// joiner and kicker are the backends that join connections to groups, and close connections.
-	joiner, kicker = callers, callers + 1
-	tokenGroups    = 4 // groups of the tokens
-	lateGroups     = 3 // groups that are joined at run time
-	perUser        = 2 // clients of a user
+	// watcher gets events.
+	joiner, kicker, watcher = callers, callers + 1, callers + 2
+	tokenGroups             = 4 // groups of the tokens
+	lateGroups              = 3 // groups that are joined at run time
+	perUser                 = 2 // clients of a user
 )
 
 // run is a run of a schedule. Its methods that take faults or wait belong to the test's goroutine.
@@ -45,15 +46,18 @@ type run struct {
 
 	calling     sync.WaitGroup
 	stopCalling context.CancelFunc
-	reading     sync.WaitGroup
+	reading     sync.WaitGroup // clients and events
+	life        context.Context
 	stopReading context.CancelFunc
 }
 
 // openRun starts etcd, the hubs, the clients and the callers.
 func openRun(t *testing.T, p *plan) *run {
 	t.Helper()
-	r := &run{t: t, plan: p, dir: t.TempDir(), record: &recorder{}, etcd: etcd.Start(t)}
-	for i := range callers + 2 {
+	r := &run{
+		t: t, plan: p, dir: t.TempDir(), record: &recorder{began: time.Now()}, etcd: etcd.Start(t),
+	}
+	for i := range watcher + 1 {
 		r.secrets = append(
 			r.secrets, fmt.Sprintf("secret-of-backend-%d-%s", i, strings.Repeat("x", 32)),
 		)
@@ -61,6 +65,7 @@ func openRun(t *testing.T, p *plan) *run {
 	r.writeFile("backend.secrets", strings.Join(r.secrets, "\n"))
 	r.writeFile("peer.secrets", "secret-of-peers-"+strings.Repeat("y", 32))
 	r.writeFile("token.key", strings.Repeat("k", 48))
+	r.life, r.stopReading = context.WithCancel(context.Background())
 	for i := range places {
 		host := fmt.Sprint("127.0.0.", i+1)
 		at := &place{number: i, host: host, clients: relay.Start(t, host)}
@@ -82,6 +87,7 @@ func openRun(t *testing.T, p *plan) *run {
 			}
 		}
 	})
+	t.Cleanup(func() { r.stopReading(); r.reading.Wait() })
 	for _, p := range r.places {
 		r.openNext(p)
 	}
@@ -105,9 +111,6 @@ func (r *run) newRandom(kind, number int) *rand.Rand {
 
 func (r *run) startClients() {
 	r.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	r.stopReading = cancel
-	r.t.Cleanup(func() { cancel(); r.reading.Wait() })
 	reliable, plain := bed.Either(16, 100), bed.Either(6, 20)
 	for i := range reliable + plain {
 		c := &client{
@@ -122,9 +125,8 @@ func (r *run) startClients() {
 		r.clients = append(r.clients, c)
 		r.record.clients = append(r.record.clients, c.spec)
 	}
-	r.record.began = time.Now()
 	for _, c := range r.clients {
-		r.reading.Go(func() { c.live(ctx) })
+		r.reading.Go(func() { c.live(r.life) })
 	}
 	r.awaitClients()
 }

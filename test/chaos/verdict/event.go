@@ -42,6 +42,8 @@ const (
 	Kicking
 	// Kicked: that call is over. Connection, Outcome, Receipt.
 	Kicked
+	// Disconnected: a hub has told backends, by an event, that a connection is over. Connection.
+	Disconnected
 	// Stopping: a hub is about to be told to stop or to drain. Hub.
 	Stopping
 	// Killing: a hub is about to end without a word, or to stand still for so long that its peers
@@ -59,7 +61,8 @@ var kindNames = [...]string{
 	Sent: "sent", Answered: "answered", Dialled: "dialled", Connected: "connected",
 	Failed: "failed", Refused: "refused", Arrived: "arrived", Lost: "lost", Joining: "joining",
 	Joined: "joined", Leaving: "leaving", Left: "left", Kicking: "kicking", Kicked: "kicked",
-	Stopping: "stopping", Killing: "killing", Gone: "gone", Struck: "struck", Mended: "mended",
+	Disconnected: "told over",
+	Stopping:     "stopping", Killing: "killing", Gone: "gone", Struck: "struck", Mended: "mended",
 }
 
 // String returns the name of the kind.

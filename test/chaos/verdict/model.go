@@ -55,6 +55,7 @@ type connection struct {
 	begun      int             // its handshake begins
 	known      int             // its client knows it
 	hubs       map[string]bool // where it was born and where it was resumed
+	tried      map[string]bool // the same, and where its client tried to resume it
 	arrivals   []arrival       // all, also repeated ones
 	got        map[int]int     // by send: index of the first arrival
 	firsts     []*send         // in the order of the first arrivals
@@ -62,6 +63,7 @@ type connection struct {
 	groups     map[string]*membership
 	kickBegun  int // never: none
 	kicked     int // by a clean call; never: none
+	toldOver   int // by the event of a hub; never: none
 	closed     int // by the hub, with a close frame; never: it was not
 }
 
@@ -101,7 +103,7 @@ func (m *model) readEvent(i int, e Event) {
 	case Sent, Answered:
 		m.readCall(i, e)
 	case Dialled:
-		m.dials[e.Link] = &dial{begun: i, client: e.Client, hub: e.Hub, resumes: e.Connection != ""}
+		m.readDial(i, e)
 	case Connected:
 		m.readConnected(i, e)
 	case Arrived:
@@ -114,6 +116,10 @@ func (m *model) readEvent(i int, e Event) {
 		m.readMembership(i, e)
 	case Kicking, Kicked:
 		m.readKick(i, e)
+	case Disconnected:
+		if c := m.conns[e.Connection]; c != nil {
+			c.toldOver = min(c.toldOver, i)
+		}
 	case Stopping, Killing, Gone:
 		m.readEnd(i, e)
 	case Failed, Refused, Struck, Mended:
@@ -170,6 +176,13 @@ func (m *model) readCall(i int, e Event) {
 	})
 }
 
+func (m *model) readDial(i int, e Event) {
+	m.dials[e.Link] = &dial{begun: i, client: e.Client, hub: e.Hub, resumes: e.Connection != ""}
+	if c := m.conns[e.Connection]; c != nil {
+		c.tried[e.Hub] = true
+	}
+}
+
 func (m *model) readConnected(i int, e Event) {
 	d := m.dials[e.Link]
 	d.connected = true
@@ -177,8 +190,10 @@ func (m *model) readConnected(i int, e Event) {
 	if c == nil {
 		c = &connection{
 			id: e.Connection, client: e.Client, begun: d.begun, known: i,
-			hubs: map[string]bool{HubOf(e.Connection): true}, got: map[int]int{}, aliveUntil: -1,
+			hubs: map[string]bool{HubOf(e.Connection): true}, tried: map[string]bool{d.hub: true},
+			got: map[int]int{}, aliveUntil: -1,
 			groups: map[string]*membership{}, kickBegun: never, kicked: never, closed: never,
+			toldOver: never,
 		}
 		m.conns[e.Connection] = c
 		m.listed = append(m.listed, c)
@@ -244,6 +259,21 @@ func (m *model) isGone(c *connection, at int) bool {
 		}
 	}
 	return true
+}
+
+// mayHaveDied reports whether a connection that moves may have been at a hub that was killed before
+// an index. It goes where its client tries to resume it. A hub that stops moves it anywhere.
+func (m *model) mayHaveDied(c *connection, at int) bool {
+	isAnywhere := false
+	for hub := range c.tried {
+		isAnywhere = isAnywhere || isBefore(m.ending, hub, at)
+	}
+	for hub, killed := range m.killing {
+		if killed < at && (isAnywhere || c.tried[hub]) {
+			return true
+		}
+	}
+	return false
 }
 
 // isNamedBy reports whether a target names the connection, its user or a group of its token.

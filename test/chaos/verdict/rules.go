@@ -60,6 +60,11 @@ var rules = []rule{
 		false, findZombies,
 	},
 	{
+		"disconnected", "a connection gets no later message, and is not resumed, when a hub has " +
+			"told backends of its end",
+		false, findFalseEvents,
+	},
+	{
 		"refused", "a client can resume its connection at its hub while the hub runs",
 		false, findRefusals,
 	},
@@ -268,21 +273,32 @@ func findLostJoins(m *model) (found []Violation) {
 	return found
 }
 
-func findZombies(m *model) (found []Violation) {
+func findZombies(m *model) []Violation {
+	return m.findLifeAfter("a backend has closed it", func(c *connection) int { return c.kicked })
+}
+
+func findFalseEvents(m *model) []Violation {
+	return m.findLifeAfter("a hub has told of its end", func(c *connection) int {
+		return c.toldOver
+	})
+}
+
+// findLifeAfter finds messages and resumes of connections behind an end.
+func (m *model) findLifeAfter(why string, end func(*connection) int) (found []Violation) {
 	for _, c := range m.listed {
 		for _, s := range c.firsts {
-			if c.kicked < s.begun() {
+			if end(c) < s.begun() {
 				found = append(found, Violation{
-					Text: fmt.Sprintf("send %d came to a connection that was closed", s.number),
+					Text: fmt.Sprintf("send %d came to a connection, although %s", s.number, why),
 					At:   c.got[s.number], Connection: c.id, Send: s.number,
 				})
 			}
 		}
 	}
 	for i, e := range m.history.Events {
-		if e.Kind == Connected && m.conns[e.Connection].kicked < m.dials[e.Link].begun {
+		if e.Kind == Connected && end(m.conns[e.Connection]) < m.dials[e.Link].begun {
 			found = append(found, Violation{
-				Text: "a connection that was closed is resumed", At: i, Connection: e.Connection,
+				Text: "a connection is resumed, although " + why, At: i, Connection: e.Connection,
 			})
 		}
 	}
@@ -295,7 +311,8 @@ func findRefusals(m *model) (found []Violation) {
 			continue
 		}
 		c := m.conns[e.Connection]
-		if c.kickBegun < i || c.closed < i || len(c.hubs) > 1 || isBefore(m.ending, e.Hub, i) {
+		if c.kickBegun < i || c.closed < i || len(c.hubs) > 1 || isBefore(m.ending, e.Hub, i) ||
+			m.moving { // then the rule "survives" holds for all hubs
 			continue
 		}
 		found = append(found, Violation{
@@ -316,11 +333,7 @@ func findEnds(m *model) (found []Violation) {
 			continue
 		}
 		c := m.conns[e.Connection]
-		wasKilled := false
-		for hub := range c.hubs {
-			wasKilled = wasKilled || isBefore(m.killing, hub, i)
-		}
-		if !m.history.Clients[c.client].Reliable || c.kickBegun < i || wasKilled {
+		if !m.history.Clients[c.client].Reliable || c.kickBegun < i || m.mayHaveDied(c, i) {
 			continue
 		}
 		found = append(found, Violation{

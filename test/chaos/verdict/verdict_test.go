@@ -267,6 +267,7 @@ var (
 	kicked   = Event{
 		Kind: Kicked, Connection: "hub1.1", Outcome: Succeeded, Receipt: Receipt{Matched: 1},
 	}
+	isTold   = Event{Kind: Disconnected, Connection: "hub1.1"}
 	sends    = Event{Kind: Sent, Send: 1, Target: Target{User: "user"}, Hub: "hub2"}
 	answered = Event{
 		Kind: Answered, Send: 1, Outcome: Succeeded, Receipt: Receipt{Matched: 1, States: 1},
@@ -324,6 +325,18 @@ func TestVerdicts(t *testing.T) {
 			[]Event{dials, connects, loses, kicks, resumes, kicked, isBack},
 		},
 		{
+			"a message behind the event that the connection is over", false, "disconnected",
+			[]Event{dials, connects, isTold, sends, arrives, answered},
+		},
+		{
+			"a client is back behind the event that its connection is over", false, "disconnected",
+			[]Event{dials, connects, loses, isTold, resumes, isBack},
+		},
+		{
+			"the event comes while the message is on its way", false, "",
+			[]Event{dials, connects, sends, isTold, arrives, answered},
+		},
+		{
 			"a running hub refuses its client", false, "refused",
 			[]Event{dials, connects, loses, resumes, refused},
 		},
@@ -358,6 +371,25 @@ func TestVerdicts(t *testing.T) {
 				{Kind: Lost, Link: 2, Connection: "hub1.1"},
 				resumes.at("hub3").onLink(3), refused.at("hub3").onLink(3),
 			},
+		},
+		{
+			"a client of a hub that was killed after a drain is refused", true, "",
+			[]Event{
+				dials, connects, stops, loses, kills.at("hub2"),
+				resumes.at("hub3"), refused.at("hub3"),
+			},
+		},
+		{
+			"a client of a hub that was killed during its resume is refused", true, "",
+			[]Event{
+				dials, connects, loses, resumes.at("hub2"),
+				{Kind: Failed, Link: 2},
+				kills.at("hub2"), resumes.onLink(3), refused.onLink(3),
+			},
+		},
+		{
+			"a client is refused, and a hub that it never saw was killed", true, "survives",
+			[]Event{dials, connects, loses, kills.at("hub2"), resumes, refused},
 		},
 		{
 			"a client is closed with 1008", true, "survives",
