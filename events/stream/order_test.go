@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 	"pgregory.net/rapid"
 
 	"github.com/connhub/connhub/events"
@@ -44,7 +45,7 @@ func (p *pipe) Send(r *eventsv1.SubscribeResponse) error {
 	case p.responses <- r:
 		return nil
 	case <-p.ctx.Done():
-		return p.ctx.Err()
+		return status.FromContextError(p.ctx.Err()).Err() // as gRPC does
 	}
 }
 
@@ -53,7 +54,7 @@ func (p *pipe) Recv() (*eventsv1.SubscribeRequest, error) {
 	case r := <-p.requests:
 		return r, nil
 	case <-p.ctx.Done():
-		return nil, p.ctx.Err()
+		return nil, status.FromContextError(p.ctx.Err()).Err()
 	}
 }
 

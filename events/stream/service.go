@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -51,10 +52,10 @@ func (s *Service) Subscribe(stream eventStream) error {
 	if errors.Is(err, io.EOF) {
 		return nil // the backend asked for nothing
 	}
-	if err != nil {
-		return err
-	}
 	ctx := stream.Context()
+	if err != nil {
+		return cmp.Or(ctx.Err(), err)
+	}
 	var account events.Account
 	if s.accountOf != nil {
 		account = s.accountOf(ctx)
@@ -68,7 +69,9 @@ func (s *Service) Subscribe(stream eventStream) error {
 	go awaitRequest(stream, subscription)
 	go func() { subscription.End(s.writeEvents(stream, subscription)) }()
 	<-subscription.Over()
-	return withReason(subscription.Err())
+	// Recv and Send may be the first to tell that the backend is gone. Their status is no error of
+	// this service, and would count as a fault of the hub.
+	return cmp.Or(ctx.Err(), withReason(subscription.Err()))
 }
 
 // awaitRequest waits until the backend closes its side. A second request ends the stream.

@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -329,6 +331,42 @@ func TestAStreamThatNeverSubscribesDoesNotHoldUpLeaving(t *testing.T) {
 		}
 		if took := time.Since(start); took > time.Second {
 			t.Errorf("down after %v", took)
+		}
+	})
+}
+
+// lateContext is a context whose end a subscription does not notice by itself.
+type lateContext struct{ context.Context }
+
+// AfterFunc takes the place of context.AfterFunc.
+func (lateContext) AfterFunc(func()) (stop func() bool) { return func() bool { return true } }
+
+// Value hides the context inside, at which context.AfterFunc would ask otherwise.
+func (lateContext) Value(any) any { return nil }
+
+// TestABackendThatLeavesIsNoFaultOfTheHub proves that a cancelled stream ends with the error of its
+// context, also if Recv is the first to notice. The server logs any other error.
+func TestABackendThatLeavesIsNoFaultOfTheHub(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBareBed(t)
+		for _, request := range []*eventsv1.SubscribeRequest{
+			nil, {Subscription: &eventsv1.Subscription{}},
+		} {
+			ctx, cancel := context.WithCancel(t.Context())
+			p := &pipe{
+				ctx: lateContext{ctx}, requests: make(chan *eventsv1.SubscribeRequest, 1),
+				responses: make(chan *eventsv1.SubscribeResponse),
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- b.service.Subscribe(p) }()
+			if request != nil {
+				p.requests <- request
+				<-p.responses
+			}
+			cancel()
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				t.Errorf("after the request %v: got %v, want context.Canceled", request, err)
+			}
 		}
 	})
 }
