@@ -71,20 +71,11 @@ func (c *client) hasHeard(sends []int) bool {
 	return true
 }
 
-// begunAfter reports whether the present connection may be too young for the sends.
-func (c *client) begunAfter(sends []int) bool {
+// isYoungerThan reports whether the client has its connection since the record had a size.
+func (c *client) isYoungerThan(size int) bool {
 	c.mu.Lock()
-	since, id := c.since, c.id
-	c.mu.Unlock()
-	if id == "" {
-		return false
-	}
-	for i, e := range c.run.record.history().Events {
-		if e.Kind == verdict.Sent && e.Send == sends[0] {
-			return since > i
-		}
-	}
-	return false
+	defer c.mu.Unlock()
+	return c.id != "" && c.since > size
 }
 
 // live connects again and again until the context ends.

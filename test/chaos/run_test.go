@@ -207,13 +207,14 @@ func (r *run) finish() {
 // lastRounds is how often the last words are said at most: a client may begin anew meanwhile.
 const lastRounds = 10
 
-// sayLast has each caller send a last message to everyone, until each client has got them all. A
-// message that is behind them in an outbox can't be lost unseen.
+// sayLast has each caller send a last message to everyone, until each client has got them all. So a
+// message before them can't be lost unseen.
 func (r *run) sayLast() {
 	r.t.Helper()
 	random := r.newRandom(4, 0)
 	var missing *client
 	for range lastRounds {
+		before := r.record.size()
 		var words []int
 		for i := range callers {
 			c := &caller{run: r, number: i, random: random}
@@ -222,7 +223,11 @@ func (r *run) sayLast() {
 		}
 		missing = nil
 		for _, c := range r.clients {
-			testkit.Holds(r.t, func() bool { return c.hasHeard(words) || c.begunAfter(words) })
+			isKnown := func() bool { return c.hasHeard(words) || c.isYoungerThan(before) }
+			if !testkit.Holds(r.t, isKnown) {
+				r.reportDeaf(c)
+				return
+			}
 			if !c.hasHeard(words) {
 				missing = c
 			}
@@ -231,6 +236,12 @@ func (r *run) sayLast() {
 			return
 		}
 	}
+	r.reportDeaf(missing)
+}
+
+// reportDeaf fails the test because a client does not get the last messages.
+func (r *run) reportDeaf(missing *client) {
+	r.t.Helper()
 	id, isLinked := missing.state()
 	r.t.Errorf("client %d never gets the last messages; connection %q, linked %v\n%s",
 		missing.index, id, isLinked, verdict.Excerpt(r.record.history(), verdict.Violation{
