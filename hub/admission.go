@@ -64,6 +64,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 		Claims:        a.Claims,
 	}})
 	ns.enlistLocked(c)
+	h.interest.addKeys(h.keysOf(&c.state.Identity, nil))
 	for _, g := range groups {
 		c.joinGroupLocked(g)
 	}

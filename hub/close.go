@@ -60,8 +60,10 @@ func (c *Connection) closeLocked(how cause.CloseStatus) Link {
 	c.dialect.connections.Dec()
 	h := c.hub()
 	h.metrics.closes[how.Cause].Inc()
+	keys := h.keysOf(&c.state.Identity, c.state.Groups)
 	c.applyLocked(Op{Kind: OpClose, Close: how})
 	c.namespace.delistLocked(c)
+	h.interest.removeKeys(keys)
 	h.releaseConnection(c.namespace, &c.state.Identity)
 	if n := c.numbering; n != nil {
 		// A move may have kept links from the turn.

@@ -126,7 +126,9 @@ func (c *Connection) joinGroup(group string) (bool, error) {
 }
 
 func (c *Connection) joinGroupLocked(group string) {
-	c.applyLocked(Op{Kind: OpJoin, Group: c.namespace.addMember(c, group)})
+	group = c.namespace.addMember(c, group)
+	c.hub().interest.Add(Key{RouteGroup, c.namespace.name, group})
+	c.applyLocked(Op{Kind: OpJoin, Group: group})
 }
 
 // leaveGroup ends the membership in a group. It returns false if there was none.

@@ -17,7 +17,7 @@ type Hub struct {
 	metrics   *metrics
 	observers observers
 	// interest is called under a connection's lock.
-	interest Interest
+	interest countedInterest
 
 	holdings holdings
 	detached *detached
@@ -50,13 +50,12 @@ func New(c Config) (*Hub, error) {
 		dialects:   make(map[Protocol]*dialect),
 		idle:       make(chan struct{}),
 		moves:      newMoves(),
-		interest:   c.Interest,
 		detached:   newDetached(&c),
 		observers:  newObservers(c.Observers),
 	}
 	h.holdings.hub, h.moves.hub = h, h
-	if h.interest == nil {
-		h.interest = soloInterest{}
+	if h.interest.Interest = c.Interest; c.Interest == nil {
+		h.interest.Interest = soloInterest{}
 	}
 	var err error
 	if h.metrics, err = newMetrics(c.Metrics, h); err != nil {

@@ -1,16 +1,25 @@
 package hub
 
-import "context"
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
+)
 
 // Interest tells the hubs of a cluster which users, groups and namespaces this hub has, so that
 // they know which sends to forward to it. Its methods may be called concurrently.
 //
 // Each connection takes a reference to its namespace (RouteEveryone), to its user and to each of
-// its groups when they begin. It gives them back when they end.
+// its groups when they begin. It gives them back when they end. A connection that was born at a
+// different hub takes a reference to its id, too (RouteConnection).
+//
+// While a connection moves, both hubs have the references: the new hub from Moves.Adopt on, the old
+// hub until Moves.Release.
 type Interest interface {
 	// Add takes a reference. A hub that asks this hub because of it must find the connection: it is
-	// in the tables already. Add is called under the connection's lock: it must be quick, and not
-	// call back.
+	// in the tables already, or a shadow, and then the call waits for the end of the move. Add is
+	// called under the connection's lock: it must be quick, and not call back.
 	Add(Key)
 	// Remove gives a reference back. The rules of Add hold.
 	Remove(Key)
@@ -25,11 +34,11 @@ type Interest interface {
 	ThenInForce(keys []Key, done func(error)) (forget func())
 }
 
-// Key names the object of a reference: a user, a group, or a whole namespace.
+// Key names the object of a reference: a user, a group, a connection, or a whole namespace.
 type Key struct {
-	// Kind is RouteUser, RouteGroup or RouteEveryone.
+	// Kind is RouteUser, RouteGroup, RouteConnection or RouteEveryone.
 	Kind RouteKind
-	// Namespace is that of the user or group, or the whole of it.
+	// Namespace is that of the user, group or connection, or the whole of it.
 	Namespace string
 	// Name is empty for RouteEveryone.
 	Name string
@@ -50,6 +59,47 @@ func (soloInterest) Remove(Key) {}
 func (soloInterest) ThenInForce(_ []Key, done func(error)) (forget func()) {
 	done(nil)
 	return func() {}
+}
+
+// countedInterest is the Interest of a hub. It keeps a checksum of all references that the hub has,
+// so that a lost or doubled reference is found (CheckAtRest).
+type countedInterest struct {
+	Interest // static
+
+	sum atomic.Uint64 // of the checksums of the keys, for each reference
+}
+
+// Add implements Interest.
+func (i *countedInterest) Add(k Key) {
+	i.sum.Add(k.checksum())
+	i.Interest.Add(k)
+}
+
+// Remove implements Interest.
+func (i *countedInterest) Remove(k Key) {
+	i.sum.Add(-k.checksum())
+	i.Interest.Remove(k)
+}
+
+func (i *countedInterest) addKeys(keys []Key) {
+	for _, k := range keys {
+		i.Add(k)
+	}
+}
+
+func (i *countedInterest) removeKeys(keys []Key) {
+	for _, k := range keys {
+		i.Remove(k)
+	}
+}
+
+func (k Key) checksum() uint64 {
+	var d xxhash.Digest
+	d.ResetWithSeed(uint64(k.Kind))
+	_, _ = d.WriteString(k.Namespace) // a Digest accepts all input
+	_, _ = d.WriteString("\x00")
+	_, _ = d.WriteString(k.Name)
+	return d.Sum64()
 }
 
 // awaitInForce waits until the keys are in force. It returns ErrShuttingDown when this hub has left

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -202,4 +203,37 @@ func TestNothingIsLeftOfAnAttachThatGaveUp(t *testing.T) {
 			t.Errorf("%d connections, references %v", h.Len(), refs.snapshot())
 		}
 	})
+}
+
+// TestALostReferenceIsFound by CheckAtRest, and a doubled one, and one of a wrong kind.
+func TestALostReferenceIsFound(t *testing.T) {
+	h := newHub(t)
+	connect(t, h, "ann", "g")
+	user, group := Key{RouteUser, DefaultNamespace, "ann"}, Key{RouteGroup, DefaultNamespace, "g"}
+	wrong := Key{RouteUser, DefaultNamespace, "g"}
+	for name, change := range map[string]func(undo bool){
+		"lost":    func(undo bool) { addOrRemove(h, user, undo) },
+		"doubled": func(undo bool) { addOrRemove(h, group, !undo) },
+		"of a wrong kind": func(undo bool) {
+			addOrRemove(h, wrong, !undo)
+			addOrRemove(h, group, undo)
+		},
+	} {
+		change(false)
+		if err := h.CheckAtRest(); err == nil || !strings.Contains(err.Error(), "references") {
+			t.Errorf("%s: %v", name, err)
+		}
+		change(true)
+		if err := h.CheckAtRest(); err != nil {
+			t.Errorf("%s, undone: %v", name, err)
+		}
+	}
+}
+
+func addOrRemove(h *Hub, k Key, add bool) {
+	if add {
+		h.interest.Add(k)
+	} else {
+		h.interest.Remove(k)
+	}
 }

@@ -3,6 +3,8 @@ package hub
 import (
 	"errors"
 	"fmt"
+
+	"github.com/connhub/connhub/hub/transfer"
 )
 
 // CheckInvariants looks for contradictions between the hub's parts and returns all that it finds.
@@ -20,23 +22,47 @@ func (h *Hub) CheckInvariants() error {
 		}
 		errs = append(errs, ns.users.checkInvariants(), ns.groups.checkInvariants())
 	}
+	for _, c := range h.moves.listAside() {
+		errs = append(errs, checkAside(c))
+	}
 	return errors.Join(errs...)
 }
 
-// CheckAtRest is CheckInvariants for a moment when no call to the hub is under way: then the
-// budgets equal the bytes that connections hold. It does not check them while links of closed
-// connections have yet to end: those connections are in no table.
+// checkAside checks a connection that matches nothing here, because it is on the move.
+func checkAside(c *Connection) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.Phase == PhaseClosed || !c.state.isElsewhere() {
+		return nil // the move ended after the caller found it
+	}
+	if listed, _ := c.namespace.connections.getValue(c.key()); listed != nil ||
+		c.userEntry != nil || c.memberships != nil {
+		return fmt.Errorf("%v matches calls while it is on the move", c)
+	}
+	if c.state.stage == transfer.Shadow && c.link != nil {
+		return fmt.Errorf("%v has a link, and is a shadow", c)
+	}
+	return nil
+}
+
+// CheckAtRest is CheckInvariants for a moment when no call to the hub is under way: then the hub
+// has a reference to each key of each connection, and the budgets equal the bytes that connections
+// hold. It does not check the budgets while links of closed connections have yet to end: those
+// connections are in no table.
 func (h *Hub) CheckAtRest() error {
 	errs := []error{h.CheckInvariants()}
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	found := make(map[*namespace]int64)
 	known := make(map[*tally]bool)
-	links, total := 0, int64(0)
+	links, total, references := 0, int64(0), uint64(0)
 	look := func(c *Connection) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.link != nil {
 			links++
+		}
+		for _, k := range h.keysOf(&c.state.Identity, c.state.Groups) {
+			references += k.checksum()
 		}
 		found[c.namespace] += c.ownWeightLocked()
 		for _, e := range c.state.Outbox.liveEntries() {
@@ -55,6 +81,9 @@ func (h *Hub) CheckAtRest() error {
 	all = append(all, h.moves.listAside()...)
 	for _, c := range all {
 		look(c)
+	}
+	if sum := h.interest.sum.Load(); sum != references {
+		fail("the references to keys are not those of the connections: %x, not %x", sum, references)
 	}
 	h.mu.RLock()
 	links -= h.links

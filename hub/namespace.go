@@ -22,14 +22,13 @@ type namespace struct {
 }
 
 // enlistLocked puts a connection into the tables, where sends find it: by its id, its user and its
-// groups. Connection.mu must be held.
+// groups. The references to its keys are another matter: it has them before it is in the tables if
+// it comes from a different hub. Connection.mu must be held.
 func (ns *namespace) enlistLocked(c *Connection) {
 	ns.connections.putValue(c)
 	if user := c.state.User; user != "" {
 		c.userEntry = ns.users.addMembership(user, c)
-		ns.hub.interest.Add(Key{RouteUser, ns.name, user})
 	}
-	ns.hub.interest.Add(Key{RouteEveryone, ns.name, ""})
 	for i, g := range c.state.Groups {
 		c.state.Groups[i] = ns.addMember(c, g)
 	}
@@ -39,7 +38,6 @@ func (ns *namespace) enlistLocked(c *Connection) {
 func (ns *namespace) addMember(c *Connection, group string) string {
 	m := ns.groups.addMembership(group, c)
 	c.memberships = append(c.memberships, m)
-	ns.hub.interest.Add(Key{RouteGroup, ns.name, m.set.name})
 	return m.set.name
 }
 
@@ -47,16 +45,13 @@ func (ns *namespace) addMember(c *Connection, group string) string {
 func (ns *namespace) delistLocked(c *Connection) {
 	for _, m := range c.memberships {
 		ns.groups.removeMembership(m)
-		ns.hub.interest.Remove(Key{RouteGroup, ns.name, m.set.name})
 	}
 	c.memberships = nil
 	if c.userEntry != nil {
 		ns.users.removeMembership(c.userEntry)
-		ns.hub.interest.Remove(Key{RouteUser, ns.name, c.state.User})
 		c.userEntry = nil
 	}
 	ns.connections.removeValue(string(c.state.ID))
-	ns.hub.interest.Remove(Key{RouteEveryone, ns.name, ""})
 }
 
 const (

@@ -9,9 +9,9 @@ import (
 )
 
 // Adopt takes a copy of another hub's connection as a shadow. The shadow matches nothing, counts in
-// MaxConnections and the budgets, and is not told to observers. It has the epoch from then on, and
-// speaks the variant of a protocol that Snapshot.Protocol names. Errors, after which nothing is
-// left of it:
+// MaxConnections and the budgets, is in this hub's interest, and is not told to observers. It has
+// the epoch from then on, and speaks the variant of a protocol that Snapshot.Protocol names.
+// Errors, after which nothing is left of it:
 //
 //   - ErrShuttingDown, ErrTooManyConnections
 //   - ErrResumeRefused: the protocol is not numbered
@@ -37,6 +37,7 @@ func (m *Moves) Adopt(s *Snapshot, epoch uint32, speaks Protocol) error {
 		m.hub.releaseConnection(ns, &s.Identity)
 		return err
 	}
+	m.hub.interest.addKeys(m.hub.keysOf(&c.state.Identity, c.state.Groups))
 	dialect.connections.Inc()
 	return nil
 }
@@ -90,8 +91,9 @@ func (m *Moves) lockShadow(id ConnectionID) (*Connection, error) {
 	return c, nil
 }
 
-// Apply carries a change of the old hub out at the shadow. Errors, after which the caller abandons
-// the shadow: transfer.ErrMoving: there is none; ErrMemory; ErrBroken.
+// Apply carries a change of the old hub out at the shadow, and in this hub's interest. Errors,
+// after which the caller abandons the shadow: transfer.ErrMoving: there is none; ErrMemory;
+// ErrBroken.
 func (m *Moves) Apply(id ConnectionID, op Op) error {
 	c, err := m.lockShadow(id)
 	if err != nil {
@@ -120,7 +122,11 @@ func (m *Moves) Apply(id ConnectionID, op Op) error {
 		for _, e := range o.liveEntries()[:op.Sequence-c.state.Acked] {
 			e.tally.countAck()
 		}
-	default: // no tally counts it
+	case OpJoin:
+		m.hub.interest.Add(Key{RouteGroup, c.state.Namespace, op.Group})
+	case OpLeave:
+		m.hub.interest.Remove(Key{RouteGroup, c.state.Namespace, op.Group})
+	default: // no tally counts it, and no interest
 	}
 	c.applyLocked(op)
 	return nil
@@ -197,6 +203,7 @@ func (m *Moves) Abandon(id ConnectionID) error {
 	defer c.mu.Unlock()
 	endTallies(&c.state)
 	c.namespace.countHeld(-listWeight(cap(c.state.Outbox.entries)))
+	m.hub.interest.removeKeys(m.hub.keysOf(&c.state.Identity, c.state.Groups))
 	c.state.applyOp(&Op{Kind: OpMove, Stage: transfer.Moved}) // no observer has heard of it
 	c.dialect.connections.Dec()
 	m.hub.releaseConnection(c.namespace, &c.state.Identity)

@@ -33,8 +33,9 @@ import (
 //   - At the old hub the connection is Live or Moving while it is in the tables. After Seal a push
 //     finds it only by a match from before; then Delivery.Strayed names it.
 //   - The state of the shadow is that of the connection as of the last change that was applied.
-//   - Each message counts in the budgets of the old hub until Release, and in those of the new hub
-//     from Adopt or Apply on. If a budget has no room, Adopt or Apply refuses.
+//   - The old hub has its references (Interest) until Release, the new hub from Adopt or Apply on.
+//     Likewise for the budgets that each message counts in. If a budget has no room, Adopt or Apply
+//     refuses.
 //
 // All methods may be called concurrently, but for a connection by a single goroutine at a time.
 type Moves struct {
@@ -183,6 +184,7 @@ func (m *Moves) Release(id ConnectionID, how cause.CloseStatus) (*cause.CloseSta
 	link := c.link
 	c.putFirstLocked(nil)
 	c.link, c.soonest = nil, nil
+	m.hub.interest.removeKeys(m.hub.keysOf(&c.state.Identity, c.state.Groups))
 	c.applyLocked(Op{Kind: OpMove, Stage: transfer.Moved, Close: how})
 	c.numbering.turn.wakeAll()
 	c.dialect.connections.Dec()

@@ -21,6 +21,7 @@ const mostQueued = 3
 type wanderer struct {
 	t     *testing.T
 	hubs  [3]*Hub
+	refs  [3]*references
 	owner int // index of the hub that matches it, or matched it before Seal
 	id    ConnectionID
 	token string // with which the client came last
@@ -31,6 +32,7 @@ type wanderer struct {
 	adopted  bool
 	to       int
 	snapshot *Snapshot
+	told     []string // the groups that the new hub knows of
 
 	sends  int
 	sent   []string // the client must get them, in order
@@ -86,7 +88,40 @@ func (w *wanderer) arrive() {
 	w.link, w.owner, w.stage, w.adopted = nil, w.to, transfer.Live, false
 }
 
+// wantReferences returns the references that a hub must have.
+func (w *wanderer) wantReferences(at int) map[Key]int {
+	groups := w.groups
+	switch {
+	case w.isLost, at != w.owner && (at != w.to || !w.adopted):
+		return map[Key]int{}
+	case at != w.owner:
+		groups = w.told
+	}
+	want := map[Key]int{
+		{RouteEveryone, DefaultNamespace, ""}: 1, {RouteUser, DefaultNamespace, "ann"}: 1,
+	}
+	for _, g := range groups {
+		want[Key{RouteGroup, DefaultNamespace, g}] = 1
+	}
+	if at != 0 { // it was born at the first hub
+		want[Key{RouteConnection, DefaultNamespace, string(w.id)}] = 1
+	}
+	return want
+}
+
 func (w *wanderer) check() {
+	for i, r := range w.refs {
+		diff := cmp.Diff(w.wantReferences(i), r.snapshot())
+		breakIf(diff != "", "references of hub %d: %s", i, diff)
+		if keys := w.hubs[i].Moves().Keys(w.id); !w.isLost || keys != nil {
+			got := map[Key]int{}
+			for _, k := range keys {
+				got[k]++
+			}
+			diff := cmp.Diff(w.wantReferences(i), got)
+			breakIf(diff != "", "keys of hub %d: %s", i, diff)
+		}
+	}
 	if w.isLost {
 		w.checkLost()
 		return
@@ -133,7 +168,10 @@ func TestAWandererIsAsAChildNoted(t *testing.T) {
 func wander(t *testing.T, rt *rapid.T) {
 	w := &wanderer{t: t, allows: map[string]bool{}}
 	for i := range w.hubs {
-		w.hubs[i] = newHub(t, func(c *Config) { c.Outbox.Messages = mostQueued })
+		w.refs[i] = newReferences()
+		w.hubs[i] = newHub(t, func(c *Config) {
+			c.Outbox.Messages, c.Interest = mostQueued, w.refs[i]
+		})
 		w.hubs[i].config.Window.Messages = rapid.IntRange(1, 6).Draw(rt, "window")
 	}
 	w.link = connectAs(t, w.hubs[0], numbered{}, "ann")
@@ -211,13 +249,14 @@ func wander(t *testing.T, rt *rapid.T) {
 				w.to = (w.owner + rapid.IntRange(1, 2).Draw(rt, "to")) % len(w.hubs)
 				w.snapshot, w.stage = w.passage().freeze(), transfer.Moving
 			case !w.adopted:
-				w.adopted = true
+				w.adopted, w.told = true, w.snapshot.Groups
 				w.passage().adopt(w.snapshot)
 			case w.stage == transfer.Moving && rapid.Bool().Draw(rt, "more changes"):
 				w.passage().change()
+				w.told = slices.Clone(w.groups)
 			case w.stage == transfer.Moving:
 				w.passage().seal()
-				w.stage = transfer.Sealed
+				w.stage, w.told = transfer.Sealed, w.groups
 				moved := stateOf(w.hubs[w.owner].moves.away[w.id].connection)
 				shadow := stateOf(w.hubs[w.to].moves.shadow[w.id])
 				moved.stage, shadow.stage, shadow.Epoch = 0, 0, shadow.Epoch-1

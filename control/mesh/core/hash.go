@@ -49,6 +49,7 @@ func LaneOf(caller string, lanes int) int {
 
 var kindsOfKeys = map[hub.RouteKind]Kind{
 	hub.RouteUser: KindUser, hub.RouteGroup: KindGroup, hub.RouteEveryone: KindNamespace,
+	hub.RouteConnection: KindConnection,
 }
 
 // HashOfKey returns the hash of a key of the hub.
