@@ -102,7 +102,7 @@ func (h *Hub) Permit(
 func (h *Hub) Permits(
 	ctx context.Context, namespace string, t *Target, permissions []permission.Permission,
 ) (matched, allowed int, _ error) {
-	all := h.listMatching(namespace, t)
+	all := h.listReadable(namespace, t)
 	for _, c := range all {
 		if err := ctx.Err(); err != nil {
 			return 0, 0, err

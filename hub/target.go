@@ -57,6 +57,14 @@ func (t *Target) routeTo(s *State) (kind RouteKind, group int) {
 	return 0, 0
 }
 
+// matchesNow reports whether t matches a connection at this moment, also if it is on the move.
+func (t *Target) matchesNow(c *Connection) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	kind, _ := t.routeTo(&c.state)
+	return kind != 0 && c.state.Phase != PhaseClosed
+}
+
 // listUnmatched returns the names of t that do not name a connection.
 func (t *Target) listUnmatched(s *State) (un Unmatched) {
 	without := func(names []string, isIt func(string) bool) (left []string) {

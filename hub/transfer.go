@@ -144,7 +144,8 @@ func (m *Moves) Changes(id ConnectionID) ([]Op, error) {
 }
 
 // Seal returns the last changes. From then on the connection matches nothing here, and its
-// tombstone names the new hub. Errors as of Changes; then it is not sealed.
+// tombstone names the new hub. Reads still show it until Release. Errors as of Changes; then it is
+// not sealed.
 func (m *Moves) Seal(id ConnectionID) ([]Op, error) {
 	d, err := m.lockDeparture(id)
 	if err != nil {
@@ -367,13 +368,9 @@ func (m *Moves) Tombstone(id ConnectionID) (transfer.Tombstone, bool) {
 // connections that match no call at this hub: shadows, and those that are sealed.
 func (m *Moves) Matches(namespace string, t *Target, id ConnectionID) bool {
 	c := m.findConnection(namespace, id)
-	if c == nil {
-		return false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	kind, _ := t.routeTo(&c.state)
-	return kind != 0 && c.state.ID == id && c.state.Phase != PhaseClosed
+	only := *t
+	only.Only = id
+	return c != nil && only.matchesNow(c)
 }
 
 // findConnection returns a connection of this hub, in whatever stage, or nil.
@@ -395,6 +392,42 @@ func (m *Moves) findAside(id ConnectionID) *Connection {
 		return d.connection
 	}
 	return m.shadow[id]
+}
+
+// findDeparture returns a connection that moves away, or nil.
+func (m *Moves) findDeparture(id ConnectionID) *Connection {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d := m.away[id]; d != nil {
+		return d.connection
+	}
+	return nil
+}
+
+// listDepartures returns the connections of a namespace that move away.
+func (m *Moves) listDepartures(namespace string) (all []*Connection) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range m.away {
+		if d.connection.namespace.name == namespace {
+			all = append(all, d.connection)
+		}
+	}
+	return all
+}
+
+// listGroups returns the groups of the connections of a namespace that move away.
+func (m *Moves) listGroups(namespace string) map[string]bool {
+	moving := m.listDepartures(namespace)
+	groups := make(map[string]bool)
+	for _, c := range moving {
+		c.mu.Lock()
+		for _, g := range c.state.Groups {
+			groups[g] = true
+		}
+		c.mu.Unlock()
+	}
+	return groups
 }
 
 // lockDeparture returns a connection that moves away, with its lock.

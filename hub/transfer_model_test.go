@@ -141,10 +141,38 @@ func (w *wanderer) check() {
 		err := h.CheckAtRest()
 		breakIf(err != nil, "hub %d: %v", i, err)
 		matches := w.stage != transfer.Sealed && i == w.owner
-		n := h.Count(DefaultNamespace, &Target{Users: []string{"ann"}})
+		n := len(h.listMatching(DefaultNamespace, &Target{Users: []string{"ann"}}))
 		breakIf(n == 1 != matches, "hub %d matches %d", i, n)
+		w.checkReads(h, i == w.owner)
 	}
 	w.read()
+}
+
+// checkReads fails if the reads of a hub don't show the connection, or do although they should not.
+func (w *wanderer) checkReads(h *Hub, shown bool) {
+	everyone := &Target{Everyone: true}
+	both := &Target{Users: []string{"ann"}, Connections: []string{string(w.id)}}
+	n := h.Count(DefaultNamespace, both)
+	breakIf(n == 1 != shown, "a read counts %d", n)
+	info, err := h.Connection(DefaultNamespace, string(w.id))
+	breakIf(err == nil != shown, "a read: %v", err)
+	all, _, _ := h.Connections(DefaultNamespace, everyone, Cursor{}, 10)
+	breakIf(len(all) == 1 != shown, "%d are listed", len(all))
+	matched, _, _ := h.Permits(w.t.Context(), DefaultNamespace, everyone, nil)
+	breakIf(matched == 1 != shown, "the permissions of %d", matched)
+	groups, _, _ := h.Groups(DefaultNamespace, Cursor{}, 10)
+	if !shown {
+		breakIf(len(groups) != 0, "there are groups: %v", groups)
+		return
+	}
+	breakIf(!slices.Equal(info.Groups, w.groups), "a read has the groups %q", info.Groups)
+	same := info.Epoch == all[0].Epoch && info.Epoch > 0
+	breakIf(!same, "epochs %d, %d", info.Epoch, all[0].Epoch)
+	breakIf(len(groups) != len(w.groups), "groups %v", groups)
+	for _, g := range groups {
+		one, err := h.Group(DefaultNamespace, g.Name)
+		breakIf(err != nil || g.Members != 1 || one != g, "group %v, %v, %v", g, one, err)
+	}
 }
 
 // checkLost fails if anything is left of a connection that neither hub could go on with.
