@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -59,16 +60,11 @@ func (c *client) state() (id string, isLinked bool) {
 	return c.id, c.linked
 }
 
-// hasHeard reports whether the present connection has got all of some sends.
-func (c *client) hasHeard(sends []int) bool {
+// hasHeardAny reports whether the present connection has got any of some sends.
+func (c *client) hasHeardAny(sends []int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, n := range sends {
-		if !c.heard[n] {
-			return false
-		}
-	}
-	return true
+	return slices.ContainsFunc(sends, func(n int) bool { return c.heard[n] })
 }
 
 // isYoungerThan reports whether the client has its connection since the record had a size.
