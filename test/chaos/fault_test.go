@@ -17,6 +17,9 @@ const (
 	slowness = 15 * time.Millisecond
 	// dropShare is the share of the clients' links that "drop clients" ends, at each hub.
 	dropShare = 0.5
+	// lossTime is for how long bytes are held back on links that are about to be cut or dropped.
+	// On loopback there would be hardly any byte to lose.
+	lossTime = 100 * time.Millisecond
 )
 
 // isOfProcess reports whether a fault ends a hub or stops it.
@@ -70,6 +73,12 @@ func (r *run) breakNetwork(f plannedFault, p *place) (mend func()) {
 	random := r.newRandom(3, r.record.size())
 	hub := p.current().Hub
 	r.record.add(verdict.Event{Kind: verdict.Struck, Fault: f.name, Hub: hub})
+	if verb == "cut" {
+		for _, l := range relays {
+			l.Stall()
+		}
+		pause(r.t.Context(), lossTime)
+	}
 	for _, l := range relays {
 		switch verb {
 		case "cut":
@@ -81,7 +90,7 @@ func (r *run) breakNetwork(f plannedFault, p *place) (mend func()) {
 		case "strand":
 			l.Strand()
 		case "drop":
-			l.Drop(func() bool { return random.Float64() < dropShare })
+			l.Drop(lossTime, func() bool { return random.Float64() < dropShare })
 		default:
 			r.t.Fatalf("no fault is called %q", f.name)
 		}

@@ -123,14 +123,16 @@ func (r *Relay) Cut() {
 	}
 }
 
-// Drop ends the connections that isOut picks. Further connections pass. It returns the number of
-// connections that it has ended.
-func (r *Relay) Drop(isOut func() bool) (dropped int) {
+// Drop ends the connections that isOut picks after a time, and holds back their bytes until then.
+// So there are bytes to lose. Further connections pass. It returns the number of connections that
+// it ends.
+func (r *Relay) Drop(after time.Duration, isOut func() bool) (dropped int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for p := range r.pipes {
 		if isOut() {
-			p.closeEnds()
+			p.flow = make(gate)
+			time.AfterFunc(after, p.closeEnds)
 			dropped++
 		}
 	}

@@ -156,18 +156,19 @@ func TestDropEndsThePickedLinks(t *testing.T) {
 	address, accepted := server(t)
 	r := relay.Start(t, "127.0.0.1")
 	r.Connect(address)
-	openLink(t, r, accepted)
-	openLink(t, r, accepted)
-	isFirst := true
-	dropped := r.Drop(func() bool {
-		defer func() { isFirst = false }()
-		return isFirst
-	})
-	if dropped != 1 {
-		t.Errorf("%d links are dropped, want 1", dropped)
+	lost := openLink(t, r, accepted)
+	if got := r.Drop(time.Millisecond, func() bool { return true }); got != 1 {
+		t.Errorf("%d links are dropped, want 1", got)
 	}
-	l := openLink(t, r, accepted)
-	say(t, l.near, l.far)
+	_, _ = io.WriteString(lost.near, "line\n") // the link may be over
+	if got := hear(t, lost.far); got != "" {
+		t.Errorf("heard %q from a link that is dropped", got)
+	}
+	kept := openLink(t, r, accepted)
+	if got := r.Drop(time.Millisecond, func() bool { return false }); got != 0 {
+		t.Errorf("%d links are dropped, want none", got)
+	}
+	say(t, kept.near, kept.far)
 }
 
 func TestSlowDelaysEachPiece(t *testing.T) {
