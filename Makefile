@@ -99,9 +99,9 @@ test-cluster: need-go ## Run the tests of a cluster in their long form, about 7 
 test-links: need-go ## Run the tests of many links and strangers in their long form, about 5 minutes
 	CONNHUB_TEST_LONG=1 go test -count=1 -p 1 -timeout 30m -v ./test/links ./test/strangers
 
-# A schedule lasts about a minute. A failure prints its seed, and the line that runs it again.
+# A failure prints its seed, and the line that runs it again.
 .PHONY: chaos
-chaos: need-go ## Run SEEDS (20) schedules of faults from seed SEED (1), about a minute each
+chaos: need-go ## Run SEEDS (20) schedules of faults from seed SEED (1), some minutes each
 	CONNHUB_TEST_LONG=1 go test -count=1 -timeout 0 -v -run NoSchedule ./test/chaos -seeds $(SEEDS) -seed $(SEED)
 
 # Runs in the folder of the package: there go test shows the output of tests.
