@@ -66,7 +66,8 @@ func (h *History) clientOf(connection string) int {
 	return -1
 }
 
-// concerns reports whether an event belongs to the story of a violation.
+// concerns reports whether an event belongs to the story of a violation. The messages of its
+// connection do if it is about a message.
 func (v *Violation) concerns(e Event, client int) bool {
 	switch e.Kind {
 	case Struck, Mended, Stopping, Killing, Gone:
@@ -74,6 +75,6 @@ func (v *Violation) concerns(e Event, client int) bool {
 	default:
 	}
 	return v.Send > 0 && e.Send == v.Send ||
-		v.Connection != "" && e.Connection == v.Connection ||
+		v.Connection != "" && e.Connection == v.Connection && (v.Send > 0 || e.Kind != Arrived) ||
 		e.Link > 0 && e.Client == client && e.Kind != Arrived
 }
