@@ -15,6 +15,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control"
+	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/events"
 	"github.com/connhub/connhub/events/stream"
 	"github.com/connhub/connhub/hub"
@@ -254,8 +255,18 @@ func (s *server) joinClients(plan Config, registry *prometheus.Registry) (err er
 		s.clientsListener = edge.NewTLSListener(s.clientsListener,
 			plan.ClientsTLS.ListenerConfig("http/1.1"))
 	}
-	s.edge, err = edge.New(e)
-	return err
+	if s.cluster != nil {
+		e.Taker = s.cluster.mesh.Moves
+	}
+	if s.edge, err = edge.New(e); err != nil {
+		return err
+	}
+	if s.cluster != nil {
+		s.cluster.mesh.Moves.Enable(s.hub, mesh.Clients{
+			Speaks: s.edge.ProtocolNamed, Restore: edge.RestoreClaims,
+		})
+	}
+	return nil
 }
 
 // joinEvents makes the Broker. The hub reports connections and events to it and to the log.

@@ -107,7 +107,8 @@ func TestWhatIsInLineGoesOutInBatches(t *testing.T) {
 					}
 				}
 				next := uint64(1)
-				for forwards := l.nextForwards(); len(forwards) > 0; forwards = l.nextForwards() {
+				for r := l.nextRequest(); r != nil; r = l.nextRequest() {
+					forwards := forwardsIn(r)
 					if n := len(forwards); n != min(tc.most, tc.count+1-int(next)) {
 						t.Errorf("%d of %d in a batch, want %d", n, tc.count, tc.most)
 					}

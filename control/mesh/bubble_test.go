@@ -108,6 +108,9 @@ func (b *bubble) serve(address string, service peerv1.PeerServiceServer) *grpc.S
 			if p, ok := grpcpeer.FromContext(stream.Context()); ok {
 				b.mu.Lock()
 				method := info.FullMethod[strings.LastIndex(info.FullMethod, "/")+1:]
+				if method == "Move" { // with the lanes
+					method = dataCable
+				}
 				b.cables[p.Addr.(cableAddr).cable] = method
 				b.mu.Unlock()
 			}
@@ -313,6 +316,22 @@ func (h *member) Execute(
 		x.Awaited, x.Until = AwaitedFunc(h.hold.then), time.Now().Add(h.hold.patience)
 	}
 	return x
+}
+
+// Merge implements Executor. The hubs of a bubble have no connections that move.
+func (h *member) Merge(sum, part *peerv1.ForwardResult) *peerv1.ForwardResult {
+	if sum != nil {
+		h.bubble.t.Error("two parts of a call")
+	}
+	return part
+}
+
+// InTransfer implements Executor.
+func (h *member) InTransfer(
+	_ *peerv1.Forward, r *peerv1.ForwardResult, _ []hub.ConnectionID,
+) *peerv1.ForwardResult {
+	h.bubble.t.Error("a call is held")
+	return r
 }
 
 // Read implements Executor.

@@ -42,13 +42,15 @@ func (p *peerForward) fill(c *Call, sequence uint64, now time.Time) *peerv1.Forw
 // Forward puts a call in line for the hubs that Route has found. It returns a Gathering, which
 // collects their outcomes.
 //
-// Forward does not wait. If a peer is slower than its callers, Gathering.Insist waits for room: the
-// caller must call Insist too. The calls of a caller reach each hub in order if the caller begins
-// each after Insist has returned for the call before.
+// The caller has entered (Moves.EnterCall). Forward does not wait. If a peer is slower than its
+// callers, Gathering.Insist waits for room: the caller must call Insist too. The calls of a caller
+// reach each hub in order if the caller begins each after Insist has returned for the call before.
 func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 	c.size = wire.SizeForward(c.Forward)
 	g := newGathering(to, m.metrics)
-	number, kind := core.LaneOf(c.Caller, m.config.Lanes), KindOf(c.Forward)
+	lane, kind := core.LaneOf(c.Caller, m.config.Lanes), KindOf(c.Forward)
+	number, dials := m.Moves.shell.NumberCall(), m.Moves.shell.Dials()
+	g.period = m.Moves.shell.Period()
 	for i, d := range to {
 		a := &g.answers[i]
 		l := m.findLink(d)
@@ -56,8 +58,10 @@ func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 			a.setUnknown()
 			continue
 		}
-		lane, f := l.lanes[number], &a.forwarding
-		*f = forwarding{call: c, kind: kind, flood: d.Flood, into: a}
+		lane, f := l.lanes[lane], &a.forwarding
+		*f = forwarding{
+			call: c, kind: kind, flood: d.Flood, into: a, number: number, dials: dials,
+		}
 		if !lane.tryEnqueue(f) {
 			g.slow = append(g.slow, slowLane{lane, f})
 		}

@@ -14,8 +14,13 @@
 //	inlane.go      calls that a peer forwards, carried out and answered
 //	read.go        a question to a single hub
 //	route.go       words of the core that callers of a Mesh use
+//	moves.go       moves of connections, and the calls of this hub meanwhile
+//	movelinks.go   the links, as package moving needs them
+//	movestream.go  the steps of moves on their way
 //	executor.go    the interface that carries out forwarded calls; package control implements it
 //	wire           the codec of lanes: sends and their results take a short way
+//
+// Package moving is the shell of a second pure core, for moves (control/mesh/move).
 //
 // # Life of a call
 //
@@ -32,8 +37,9 @@
 // # Goroutines
 //
 //   - Run: etcd and the ticker.
+//   - Moves.runMoves and moving.Shell.Run: the work of moves.
 //   - For each link that this hub dials: outLink.runLink. It owns a goroutine that sends control
-//     messages, and two for each lane.
+//     messages, and two for each lane and for the Move stream.
 //   - For each link that a peer dials: gRPC's handler of the Control stream, and of each lane. Each
 //     handler owns a goroutine that reads and a goroutine that writes, which end with the stream.
 //     The reader of a lane executes the calls.
@@ -45,11 +51,11 @@
 //
 // # Locking
 //
-// Mesh.mu guards the core and the tables of links. Effects are carried out under it. Code under it
-// neither waits nor calls out, except for the callbacks of waiting joins, which only leave a note.
-// A link's mu, a lane's mu and the lock of its waitlist come after it and are leaves. A caller of
-// Add or Remove may hold the lock of a hub's connection; code under Mesh.mu must not take that
-// lock.
+// The gate of moves comes before all locks: see package moving. Mesh.mu guards the core and the
+// tables of links. Effects are carried out under it. Code under it neither waits nor calls out,
+// except for the callbacks of waiting joins, which only leave a note. A link's mu, a lane's mu and
+// the lock of its waitlist come after it and are leaves. A caller of Add or Remove may hold the
+// lock of a hub's connection; code under Mesh.mu must not take that lock.
 //
 // # Backpressure
 //
@@ -59,6 +65,7 @@
 //     queue of a peer is full, the peer loses its link.
 //   - A lane has 4,096 calls or 32 MiB that have not begun. At that bound its callers wait, for as
 //     long as the peer answers probes and the lane makes progress.
+//   - A Move stream has a queue of 65,536 steps. If it is full, the link ends.
 //   - A lane has 16,384 calls without a result. The outcome of any further call is unknown.
 //
 // # Errors

@@ -15,6 +15,7 @@ type Gathering struct {
 	single  [1]hubAnswer // backs answers if there is a single hub
 	outcome [1]Outcome   // backs the outcomes then
 	slow    []slowLane   // calls that found no room; nil once Insist has returned
+	period  uint64       // moving.Shell.Period of the call
 	metrics *metrics
 
 	open atomic.Int32 // unknown answers, and 1 for Then
@@ -100,7 +101,7 @@ func (g *Gathering) Insist(ctx context.Context) (left []hub.ID) {
 	in := make([]bool, len(g.slow))
 	var wg sync.WaitGroup
 	for i, s := range g.slow {
-		wg.Go(func() { in[i] = s.lane.enqueueWhenRoom(ctx, s.call) })
+		wg.Go(func() { in[i] = s.lane.enqueueWhenRoom(ctx, s.call, g.period) })
 	}
 	wg.Wait()
 	for i, s := range g.slow {

@@ -4,9 +4,13 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/connhub/connhub/control/mesh/core"
+	"github.com/connhub/connhub/control/mesh/move"
+	"github.com/connhub/connhub/control/mesh/moving"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/waitlist"
@@ -23,6 +27,7 @@ type inLane struct {
 	// Static.
 	link     *inLink
 	executor Executor
+	number   int // of the lane
 	answers  *laneAnswers
 
 	// turn is a lock with room for a single holder. executeRequest holds it for each message, and
@@ -47,9 +52,10 @@ func (b *startedCall) numberedResult() *peerv1.ForwardResult {
 	return r
 }
 
-func newInLane(l *inLink, e Executor) *inLane {
+func newInLane(l *inLink, e Executor, number int) *inLane {
 	return &inLane{
-		link: l, executor: e, turn: make(chan struct{}, 1), answers: newLaneAnswers(l.batches),
+		link: l, executor: e, number: number,
+		turn: make(chan struct{}, 1), answers: newLaneAnswers(l.batches),
 	}
 }
 
@@ -97,23 +103,55 @@ func (i *inLane) executeRequest(r *peerv1.DataRequest) error {
 		return context.Cause(i.link.ctx)
 	}
 	defer i.flushBurst()
-	batch, ok := r.GetBody().(*peerv1.DataRequest_Batch)
-	if !ok {
-		return i.startForward(r.GetForward())
+	switch body := r.GetBody().(type) {
+	case *peerv1.DataRequest_Batch:
+		forwards := body.Batch.GetForwards()
+		if n := len(forwards); n == 0 || n > maxBatch {
+			return fmt.Errorf("%w: a batch of %d forwards", core.ErrViolation, n)
+		}
+		return i.startForwards(forwards)
+	case *peerv1.DataRequest_Mark:
+		return i.takeMark(move.Mark, body.Mark)
+	case *peerv1.DataRequest_Settled:
+		return i.takeMark(move.Settled, body.Settled)
+	default:
+		return i.startForwards([]*peerv1.Forward{r.GetForward()})
 	}
-	forwards := batch.Batch.GetForwards()
-	if n := len(forwards); n == 0 || n > maxBatch {
-		return fmt.Errorf("%w: a batch of %d forwards", core.ErrViolation, n)
+}
+
+// takeMark tells the move core of a mark of the peer.
+func (i *inLane) takeMark(kind move.Kind, name *peerv1.MoveName) error {
+	if err := validateMessage(name); err != nil {
+		return err
+	}
+	shell := i.link.mesh.Moves.shell
+	m := moving.LaneMessage(kind, i.number, name)
+	shell.Do(func() {
+		shell.Handle(func(c *move.Core, now time.Duration) []move.Effect {
+			return c.HandleRequest(now, i.link.key.hub, m)
+		})
+	})
+	return nil
+}
+
+// startForwards executes calls in order. A call that is sent again is for the move core.
+func (i *inLane) startForwards(forwards []*peerv1.Forward) error {
+	isAgain := func(f *peerv1.Forward) bool { return f.GetResend() != nil }
+	moves := i.link.mesh.Moves
+	entered := !slices.ContainsFunc(forwards, isAgain) && moves.EnterCall()
+	if entered {
+		defer moves.LeaveCall()
 	}
 	for _, f := range forwards {
-		if err := i.startForward(f); err != nil {
+		if err := i.startForward(f, entered); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (i *inLane) startForward(f *peerv1.Forward) error {
+// startForward executes a call. entered says that no move concerns this hub.
+func (i *inLane) startForward(f *peerv1.Forward, entered bool) error {
 	if err := i.admitForward(f); err != nil {
 		return err
 	}
@@ -125,9 +163,13 @@ func (i *inLane) startForward(f *peerv1.Forward) error {
 		i.flushBurst() // only sends are written together
 	}
 	i.link.mesh.metrics.countExecuted(f)
-	i.started = append(i.started, startedCall{
-		i.executor.Execute(ctx, f, Scope{}, &i.burst), f.GetSequence(),
-	})
+	var x Execution
+	if entered {
+		x = i.executor.Execute(ctx, f, Scope{}, &i.burst)
+	} else {
+		x = i.link.mesh.Moves.executeCall(i.link.key.hub, i.number, f, &i.burst)
+	}
+	i.started = append(i.started, startedCall{x, f.GetSequence()})
 	return nil
 }
 

@@ -26,7 +26,10 @@ type inLink struct {
 	answer chan *peerv1.Hello // the core's hello, when it accepts the link
 	most   uint32             // lanes: each lane's number is below it
 
-	batches bool // the peer takes results in batches
+	batches    bool // the peer takes results in batches
+	takesMoves bool // the peer takes part in moves
+	moves      *stepQueue
+	isAccepted bool // the move core knows of the link; of the handler of the Control stream
 
 	responses sendQueue[*peerv1.ControlResponse]
 
@@ -34,7 +37,9 @@ type inLink struct {
 	finishing bool
 	closed    bool // accepts no more lanes
 	opened    map[uint32]bool
-	lanes     sync.WaitGroup
+	// movesOpened: the Move stream was opened.
+	movesOpened bool
+	lanes       sync.WaitGroup
 }
 
 // peerService implements PeerService.
@@ -46,6 +51,7 @@ type peerService struct {
 
 // Service returns the gRPC service for peers. executor carries out their calls.
 func (m *Mesh) Service(executor Executor) peerv1.PeerServiceServer {
+	m.Moves.shell.SetExecutor(executor)
 	return &peerService{mesh: m, executor: executor}
 }
 
@@ -124,11 +130,12 @@ func (s *peerService) submitHello(hello *peerv1.Hello) (*inLink, error) {
 		mesh: m, key: linkKey{hub.ID(hello.GetSelf().GetHub()), hello.GetEpoch()},
 		answer:    make(chan *peerv1.Hello, 1),
 		most:      hello.GetLanes(),
-		responses: newSendQueue[*peerv1.ControlResponse](queueSize),
-		opened:    make(map[uint32]bool),
+		responses: newSendQueue[*peerv1.ControlResponse](queueSize), moves: newStepQueue(),
+		opened: make(map[uint32]bool),
 	}
 	l.ctx, l.end = context.WithCancelCause(context.Background())
-	l.batches = m.core.VersionWith(hello) >= core.BatchVersion
+	version := m.core.VersionWith(hello)
+	l.batches, l.takesMoves = version >= core.BatchVersion, version >= moveVersion
 	var err error
 	m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
 		switch {
@@ -158,6 +165,7 @@ func (l *inLink) serveControl(
 	case <-l.ctx.Done():
 		return context.Cause(l.ctx)
 	}
+	l.mesh.Moves.accept(l)
 	said := make(chan error, 1)
 	go func() { // ends with the link; a blocked Send ends with the stream
 		err := stream.Send(&peerv1.ControlResponse{
@@ -193,6 +201,7 @@ func (l *inLink) removeLink() {
 	l.closed = true
 	l.mu.Unlock()
 	l.lanes.Wait()
+	m.Moves.endAccepted(l)
 	m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
 		delete(m.in, l.key)
 		return c.HandleLinkEnd(now, l.key.hub, l.key.epoch)
@@ -279,19 +288,22 @@ func (s *peerService) Data(stream peerv1.PeerService_DataServer) error {
 	if err := validateMessage(hello); err != nil {
 		return toStatus(err)
 	}
-	l, err := s.admitLane(hello)
+	l, err := s.admitStream(hello, func(l *inLink) error { return l.openLane(hello.GetLane()) })
 	if err != nil {
 		return toStatus(err)
 	}
 	defer l.lanes.Done()
 	defer context.AfterFunc(stream.Context(), func() { l.end(errHungUp) })()
-	err = newInLane(l, s.executor).serveLane(stream)
+	err = newInLane(l, s.executor, int(hello.GetLane())).serveLane(stream)
 	l.end(fmt.Errorf("%w: %w", errLaneLost, err))
 	return toStatus(err)
 }
 
-// admitLane returns the open link that a lane belongs to, and adds the lane to it.
-func (s *peerService) admitLane(hello *peerv1.LaneHello) (*inLink, error) {
+// admitStream returns the open link that a lane or a Move stream belongs to, and adds the stream to
+// it. open checks and notes it under the link's lock.
+func (s *peerService) admitStream(
+	hello *peerv1.LaneHello, open func(l *inLink) error,
+) (*inLink, error) {
 	m := s.mesh
 	key := linkKey{hub.ID(hello.GetHub()), hello.GetEpoch()}
 	m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
@@ -305,17 +317,26 @@ func (s *peerService) admitLane(hello *peerv1.LaneHello) (*inLink, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.closed:
+	if l.closed {
 		return nil, refusedError{peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH}
-	case hello.GetLane() >= l.most:
-		return nil, fmt.Errorf("%w: lane %d of %d", core.ErrViolation, hello.GetLane(), l.most)
-	case l.opened[hello.GetLane()]:
-		return nil, fmt.Errorf("%w: lane %d was opened before", core.ErrViolation, hello.GetLane())
 	}
-	l.opened[hello.GetLane()] = true
+	if err := open(l); err != nil {
+		return nil, err
+	}
 	l.lanes.Add(1)
 	return l, nil
+}
+
+// openLane notes that a lane is open. The caller must hold l.mu.
+func (l *inLink) openLane(number uint32) error {
+	switch {
+	case number >= l.most:
+		return fmt.Errorf("%w: lane %d of %d", core.ErrViolation, number, l.most)
+	case l.opened[number]:
+		return fmt.Errorf("%w: lane %d was opened before", core.ErrViolation, number)
+	}
+	l.opened[number] = true
+	return nil
 }
 
 // Read implements the RPC.

@@ -70,12 +70,21 @@ type forwarding struct {
 	weight   int64 // 0 once the call has begun
 	flood    bool  // for the metric
 	into     *hubAnswer
+
+	number uint64 // of the call, among those of this hub
+	dials  uint64 // moving.Shell.Dials when the call began
+	known  bool   // the move core knows the call; guarded by lane.mu once it is in line
+	// resend is the move for which the call is sent again; nil: it is not.
+	resend *peerv1.MoveName
+	// mark is no call, but a mark between calls; nil: it is a call.
+	mark *peerv1.DataRequest
 }
 
 // callResult is the result of a call with the place that it goes to.
 type callResult struct {
-	into   *hubAnswer
+	call   *forwarding
 	result *peerv1.ForwardResult
+	isOurs bool // the move core knows nothing of the call, and need not
 }
 
 func newLane(l *outLink, number int) *lane {
@@ -93,31 +102,43 @@ func (l *lane) tryEnqueue(f *forwarding) bool {
 	if !l.window.TryAcquire(f.weight) {
 		return false
 	}
-	l.enqueueCall(f)
-	return true
+	return l.enqueueCall(f) || !f.known // the move core must know of a call that is lost
 }
 
 // enqueueWhenRoom waits for room in the window, for as long as calls begin or results come, the
 // peer answers probes, and ctx lasts. Otherwise the call's outcome is unknown.
-func (l *lane) enqueueWhenRoom(ctx context.Context, f *forwarding) bool {
+//
+// The call must come into line in the period without moves in which it began (moving.Shell.Period).
+// It would be behind the mark of a move here, and before that mark on its other lanes.
+func (l *lane) enqueueWhenRoom(ctx context.Context, f *forwarding, period uint64) bool {
 	if !l.acquireRoom(ctx, f.weight) {
 		f.into.setUnknown()
 		return false
 	}
-	l.enqueueCall(f)
-	return true
+	moves := l.link.mesh.Moves
+	if moves.EnterCall() {
+		defer moves.LeaveCall()
+		if moves.shell.Period() == period {
+			l.enqueueCall(f)
+			return true
+		}
+	}
+	l.window.Release(f.weight)
+	f.into.setUnknown()
+	return false
 }
 
 // enqueueCall puts a call in line for which the window has room. If the peer is suspect, the caller
-// does not wait for the result.
-func (l *lane) enqueueCall(f *forwarding) {
-	in := l.addToLine(f)
+// does not wait for the result. It returns false if the lane takes no call.
+func (l *lane) enqueueCall(f *forwarding) (in bool) {
+	in = l.addToLine(f)
 	if in {
 		leaveToken(l.news)
 	}
 	if !in || l.link.patienceContext().Err() != nil {
 		f.into.setUnknown()
 	}
+	return in
 }
 
 // leaveToken adds a token to c if c has none.
@@ -125,6 +146,16 @@ func leaveToken(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
+	}
+}
+
+// enqueueMark puts a mark in line, behind the calls that are in line. It needs no room.
+func (l *lane) enqueueMark(mark *peerv1.DataRequest) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting != nil {
+		l.line = append(l.line, &forwarding{mark: mark})
+		leaveToken(l.news)
 	}
 }
 
@@ -223,21 +254,29 @@ func (l *lane) sendCalls(stream peerv1.PeerService_DataClient) error {
 			return context.Cause(l.link.ctx)
 		}
 		runtime.Gosched() // running callers may have more calls for this message
-		for forwards := l.nextForwards(); len(forwards) > 0; forwards = l.nextForwards() {
-			if err := stream.Send(dataRequest(forwards)); err != nil {
+		for r := l.nextRequest(); r != nil; r = l.nextRequest() {
+			if err := stream.Send(r); err != nil {
 				return fmt.Errorf("%w: a lane: %w", errHungUp, err)
 			}
 		}
 	}
 }
 
-// nextForwards returns the next calls in line, as many as fit in a message. The caller marshals
-// them at once, so that their age is right.
-func (l *lane) nextForwards() []*peerv1.Forward {
+// nextRequest returns the next message: a mark, or the next calls in line, as many as fit. It
+// returns nil if the line is empty. The caller marshals it at once, so that the age of calls is
+// right.
+func (l *lane) nextRequest() *peerv1.DataRequest {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.line) == 0 {
+		return nil
+	}
+	if mark := l.line[0].mark; mark != nil {
+		l.line = slices.Delete(l.line, 0, 1)
+		return mark
+	}
 	n, bytes := 0, 0
-	for ; n < len(l.line) && n < maxBatch; n++ {
+	for ; n < len(l.line) && n < maxBatch && l.line[n].mark == nil; n++ {
 		if n > 0 {
 			bytes += l.line[n].call.size + len(l.line[n].call.Caller) + maxAround
 		}
@@ -248,10 +287,11 @@ func (l *lane) nextForwards() []*peerv1.Forward {
 	forwards, memory, now := make([]*peerv1.Forward, n), make([]peerForward, n), time.Now()
 	for i, f := range l.line[:n] {
 		forwards[i] = memory[i].fill(f.call, f.sequence, now)
+		forwards[i].Resend = f.resend
 		l.sent = f.sequence
 	}
 	l.line = slices.Delete(l.line, 0, n)
-	return forwards
+	return dataRequest(forwards)
 }
 
 // maxAround is more than the bytes of a forward besides its call and its caller.
@@ -282,7 +322,11 @@ func (l *lane) receiveResults(stream peerv1.PeerService_DataClient) error {
 		}
 		some, err = l.applyResponse(r, some[:0])
 		for _, s := range some {
-			s.into.setResult(s.result)
+			if s.isOurs {
+				s.call.into.setResult(s.result)
+			} else {
+				l.link.mesh.Moves.takeResult(l, s.call, s.result)
+			}
 		}
 		clear(some)
 		if err != nil {
@@ -372,9 +416,21 @@ func (l *lane) matchResultLocked(r *peerv1.ForwardResult, some []callResult) ([]
 		return some, fmt.Errorf("%w: a result %T of a call to %s", core.ErrViolation, r.GetResult(),
 			f.kind)
 	}
-	delete(l.waiting, r.GetSequence())
 	l.leaveWindowLocked(f)
-	return append(some, callResult{f.into, r}), nil
+	isOurs := !f.known && len(r.GetMoved()) == 0
+	if isOurs {
+		delete(l.waiting, r.GetSequence())
+	}
+	return append(some, callResult{f, r, isOurs}), nil
+}
+
+// forget removes a call that has its result. It reports whether the lane had the call.
+func (l *lane) forget(f *forwarding) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, had := l.waiting[f.sequence]
+	delete(l.waiting, f.sequence)
+	return had
 }
 
 // fitsKind reports whether a call of that kind can have the result: a status, or the kind's result.

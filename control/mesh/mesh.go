@@ -40,6 +40,7 @@ var (
 	errBacklog  = errors.New("peer does not read")
 	errLaneLost = errors.New("a lane can't be opened, or broke")
 	errHungUp   = errors.New("peer ended the link")
+	errOldPeer  = errors.New("a linked hub has an older version, or a different number of lanes")
 )
 
 // Config configures a Mesh. DefaultConfig sets the fields that have a default.
@@ -158,7 +159,6 @@ func New(c Config) (*Mesh, error) {
 		in:        make(map[linkKey]*inLink),
 		failing:   make(map[hub.ID]bool),
 	}
-	m.Moves = &Moves{mesh: m}
 	m.closing, m.close = context.WithCancel(context.Background())
 	m.core = core.New(core.Config{
 		Us: &peerv1.Hello{
@@ -169,6 +169,7 @@ func New(c Config) (*Mesh, error) {
 		},
 		HashBits: c.HashBits,
 	})
+	m.Moves = newMoves(m)
 	var err error
 	if m.metrics, err = newMetrics(c.Metrics, m); err != nil {
 		return nil, fmt.Errorf("mesh metrics: %w", err)
@@ -211,7 +212,9 @@ func (m *Mesh) Run(ctx context.Context) error {
 func (m *Mesh) startRunning() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.running = m.closing.Err() == nil
+	if m.running = m.closing.Err() == nil; m.running {
+		m.tasks.Go(func() { m.Moves.runMoves(m.closing) })
+	}
 	return m.running
 }
 
@@ -318,6 +321,9 @@ func (m *Mesh) callCore(call func(c *core.Core, now time.Duration) []core.Effect
 	}
 	for _, e := range effects { // without the lock: a log may block
 		m.logEffect(e)
+		if gone, ok := e.(core.Gone); ok {
+			m.Moves.shell.HandleDeath(gone.Hub)
+		}
 	}
 }
 

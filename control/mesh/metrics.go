@@ -65,8 +65,9 @@ func newMetrics(r prometheus.Registerer, m *Mesh) (*metrics, error) {
 	i.sends = i.forwards.WithLabelValues(kindSend, whyInterest)
 	i.floodedSends = i.forwards.WithLabelValues(kindSend, whyFlood)
 	i.executedSends = i.executions.WithLabelValues(kindSend)
-	return i, config.Register(r, i.forwards, i.executions, i.unknown, i.links, i.dials,
-		i.joins, i.probes, &peerCollector{m})
+	all := append(m.Moves.shell.Collectors(), i.forwards, i.executions, i.unknown, i.links,
+		i.dials, i.joins, i.probes, &peerCollector{m})
+	return i, config.Register(r, all...)
 }
 
 // The reasons for which a peer gets a call.

@@ -28,7 +28,11 @@ type outLink struct {
 	lanes []*lane
 	peer  *peerConn
 
-	batches bool // the peer takes calls in batches; static once the hello is answered
+	// Static once the hello is answered.
+	batches    bool // the peer takes calls in batches
+	takesMoves bool // the peer takes part in moves
+
+	moves *stepQueue
 
 	ctx context.Context // done when the link has ended, with the cause
 	end context.CancelCauseFunc
@@ -51,7 +55,7 @@ const probesTimed = 128
 func (m *Mesh) dialLocked(d core.Dial) {
 	l := &outLink{
 		mesh: m, hub: d.Hub, epoch: d.Hello.GetEpoch(), dial: d,
-		requests: newSendQueue[*peerv1.ControlRequest](queueSize),
+		requests: newSendQueue[*peerv1.ControlRequest](queueSize), moves: newStepQueue(),
 	}
 	l.allowWaiting()
 	l.ctx, l.end = context.WithCancelCause(context.Background())
@@ -118,8 +122,8 @@ func (l *outLink) runLink() {
 		return
 	}
 	version, _ := core.CommonVersion(l.dial.Hello, hello)
-	l.batches = version >= core.BatchVersion
-	if !l.reportLinked(hello) {
+	l.batches, l.takesMoves = version >= core.BatchVersion, version >= moveVersion
+	if !l.mesh.Moves.link(l, func() bool { return l.reportLinked(hello) }) {
 		l.reportDialFailure(errHungUp) // reportDialFailure prefers the core's cause to this error
 		return
 	}
@@ -131,8 +135,10 @@ func (l *outLink) runLink() {
 	m.metrics.countLinkEnd(cause)
 	m.logger.Info("link ended", slog.String("hub", string(l.hub)), slog.Uint64("epoch", l.epoch),
 		slog.Any("cause", cause))
-	m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
-		return c.HandleLinkLoss(now, l.hub, l.epoch)
+	m.Moves.unlink(l, func() {
+		m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
+			return c.HandleLinkLoss(now, l.hub, l.epoch)
+		})
 	})
 }
 
@@ -165,6 +171,9 @@ func (l *outLink) runStreams(stream peerv1.PeerService_ControlClient) {
 	})
 	for _, lane := range l.lanes {
 		streams.Go(lane.runLane)
+	}
+	if l.takesMoves {
+		streams.Go(l.runMoves)
 	}
 	l.endBroken(l.readResponses(stream))
 	streams.Wait()

@@ -59,6 +59,20 @@ func (r *rogue) Data(stream peerv1.PeerService_DataServer) error {
 	return r.data(stream)
 }
 
+// Move opens the stream, and says nothing more.
+func (r *rogue) Move(stream peerv1.PeerService_MoveServer) error {
+	if _, err := stream.Recv(); err != nil {
+		return err
+	}
+	err := stream.Send(&peerv1.MoveResponse{
+		Body: &peerv1.MoveResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}},
+	})
+	if err != nil {
+		return err
+	}
+	return drain(stream.Recv)
+}
+
 func (r *rogue) Read(context.Context, *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
 	return nil, r.read
 }

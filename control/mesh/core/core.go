@@ -12,7 +12,7 @@ import (
 // The versions of the peer protocol that this binary speaks.
 const (
 	ProtocolMin = 1
-	ProtocolMax = 2
+	ProtocolMax = 3
 
 	// BatchVersion is the first version with batches of calls and results.
 	BatchVersion = 2

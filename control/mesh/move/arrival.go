@@ -192,7 +192,7 @@ func (c *Core) hearOldHub(m *Message) {
 		c.respond(m.Move.From, Message{Kind: Adopted, Move: a.move, Complete: a.isComplete()})
 	case m.Kind == Released && m.Body != nil:
 		c.addEffect(Close{a.move, m.Body})
-		c.passEndOn(a.move.Connection, m.Body)
+		c.departures.passEndOn(c, a.move.Connection, m.Body)
 	case m.Kind == Over:
 		a.isForgotten = true
 		a.finishMove(c)
@@ -200,9 +200,9 @@ func (c *Core) hearOldHub(m *Message) {
 }
 
 // passEndOn tells the next hub of a connection, if it has moved on already, how it was closed.
-func (c *Core) passEndOn(connection hub.ConnectionID, how any) {
-	for _, id := range sortedIDs(c.departures) {
-		d := c.departures[id]
+func (all departures) passEndOn(c *Core, connection hub.ConnectionID, how any) {
+	for _, id := range sortedIDs(all) {
+		d := all[id]
 		if d.move.Connection == connection && d.stage == gone && d.ended == nil {
 			d.ended = how
 			c.request(d.move.To, Message{Kind: Released, Move: d.move, Body: how})

@@ -95,7 +95,9 @@ type (
 		From   Origin             // the lane of the call
 		Number uint64             // the call's
 		Body   any                // the call
-		Except []hub.ConnectionID // these move, and the call is not for them
+		Except []hub.ConnectionID // these move, and the call is not for them now
+		// Held are those of Except that the call waits for here, and not at a second hub, too.
+		Held []hub.ConnectionID
 	}
 	// Deliver orders: carry out a call that was held, or resent, for Connection alone, if the call
 	// matches it. The connection is in the tables.

@@ -36,18 +36,28 @@ func (c *Core) receiveCall(o Origin, m *Message) {
 	h := heldCall{key: key, from: o, body: m.Body}
 	a := &answer{lane: m.Lane, body: m.Body, waits: 1} // until Execute
 	c.answers[key] = a
-	var except []hub.ConnectionID
+	x := Execute{From: o, Number: m.Number, Body: m.Body}
 	for _, id := range sortedIDs(c.departures) {
-		if d := c.departures[id]; d != nil && d.holdCall(c, a, h) {
-			except = append(except, d.move.Connection)
+		d, waits := c.departures[id], a.waits
+		if d == nil || !d.holdCall(c, a, h) {
+			continue
+		}
+		x.Except = append(x.Except, d.move.Connection)
+		if _, marked := d.marked[o]; !marked && a.waits > waits {
+			x.Held = append(x.Held, d.move.Connection)
 		}
 	}
 	for _, id := range sortedIDs(c.arrivals) {
-		if r := c.arrivals[id]; r != nil && r.holdCall(c, a, h) {
-			except = append(except, r.move.Connection)
+		r, waits := c.arrivals[id], a.waits
+		if r == nil || !r.holdCall(c, a, h) {
+			continue
+		}
+		x.Except = append(x.Except, r.move.Connection)
+		if a.waits > waits {
+			x.Held = append(x.Held, r.move.Connection)
 		}
 	}
-	c.addEffect(Execute{o, m.Number, m.Body, except})
+	c.addEffect(x)
 	c.answers.finishHeld(c.links, h)
 }
 

@@ -77,6 +77,19 @@ func (o *origin) AddCall(number uint64, lane int, dials uint64, peer hub.ID) {
 	n.pending[peer] = 1
 }
 
+// LoseCall notes that the shell could not put a call in line for a peer. Its part is unknown.
+func (c *Core) LoseCall(now time.Duration, number uint64, peer hub.ID) []Effect {
+	c.startCall(now)
+	if n := c.calls[number]; n != nil {
+		delete(n.pending, peer)
+		n.moved = slices.DeleteFunc(n.moved, func(m Move) bool { return m.To == peer })
+		n.unknown[peer] = struct{}{}
+		c.finishCall(number)
+		c.settleMarks()
+	}
+	return c.takeEffects()
+}
+
 // sendCall sends a call, and returns its number.
 func (o *origin) sendCall(lane int, to []hub.ID, body any) uint64 {
 	o.called++

@@ -1,0 +1,209 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/connhub/connhub/control/mesh/core"
+	"github.com/connhub/connhub/control/mesh/move"
+	"github.com/connhub/connhub/control/mesh/moving"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+// moveVersion is the first version of the peer protocol with moves of connections.
+const moveVersion = 3
+
+// mostSteps is the most steps of moves that wait for a stream. A link with more ends: the peer does
+// not read. Each move has a few, and few moves are under way at once.
+const mostSteps = 1 << 16
+
+// stepQueue holds steps of moves for a Move stream, in order. put never waits.
+type stepQueue struct {
+	mu    sync.Mutex
+	steps []*move.Message
+	news  chan struct{} // holds a token when there may be a step
+}
+
+func newStepQueue() *stepQueue { return &stepQueue{news: make(chan struct{}, 1)} }
+
+// put adds a step. It returns false if the queue is full.
+func (q *stepQueue) put(m *move.Message) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.steps) >= mostSteps {
+		return false
+	}
+	q.steps = append(q.steps, m)
+	leaveToken(q.news)
+	return true
+}
+
+// takeAll removes and returns all steps.
+func (q *stepQueue) takeAll() []*move.Message {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	steps := q.steps
+	q.steps = nil
+	return steps
+}
+
+// sendSteps sends the steps until ctx is done, or send fails.
+func (q *stepQueue) sendSteps(ctx context.Context, send func(*peerv1.MoveMessage) error) error {
+	for {
+		for _, step := range q.takeAll() {
+			parts, err := moving.Encode(step)
+			if err != nil {
+				return err
+			}
+			for _, part := range parts {
+				if err := send(part); err != nil {
+					return err
+				}
+			}
+		}
+		select {
+		case <-q.news:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// runMoves opens the Move stream, and carries steps until the link ends.
+func (l *outLink) runMoves() {
+	stream, err := l.openMoves()
+	if err != nil {
+		l.endBroken(fmt.Errorf("%w: %w", errLaneLost, err))
+		return
+	}
+	sent := make(chan struct{})
+	go func() { // ends with the link, or when the stream breaks
+		defer close(sent)
+		l.endBroken(l.moves.sendSteps(l.ctx, func(m *peerv1.MoveMessage) error {
+			return stream.Send(&peerv1.MoveRequest{Body: &peerv1.MoveRequest_Message{Message: m}})
+		}))
+	}()
+	l.endBroken(l.readSteps(stream))
+	<-sent
+}
+
+// openMoves says hello and takes the answer, as lane.openStream does.
+func (l *outLink) openMoves() (peerv1.PeerService_MoveClient, error) {
+	timer := time.AfterFunc(core.DialTimeout, func() {
+		l.end(fmt.Errorf("%w: %w", errLaneLost, core.ErrDialTime))
+	})
+	defer timer.Stop()
+	stream, err := l.peer.data.Move(l.ctx)
+	if err != nil {
+		return nil, err
+	}
+	hello := &peerv1.LaneHello{Hub: l.dial.Hello.GetSelf().GetHub(), Epoch: l.epoch}
+	err = stream.Send(&peerv1.MoveRequest{Body: &peerv1.MoveRequest_Hello{Hello: hello}})
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err // EOF: the answer has the reason
+	}
+	first, err := stream.Recv()
+	if err == nil && first.GetHello() == nil {
+		err = fmt.Errorf("%w: a Move stream was answered with %T",
+			core.ErrViolation, first.GetBody())
+	}
+	return stream, err
+}
+
+// readSteps processes the steps of the peer until the link ends. It returns the cause of the end.
+func (l *outLink) readSteps(stream peerv1.PeerService_MoveClient) error {
+	var steps moving.Assembler
+	shell := l.mesh.Moves.shell
+	for {
+		r, err := stream.Recv()
+		if err != nil {
+			return fmt.Errorf("%w: moves: %w", errHungUp, err)
+		}
+		step, err := steps.Add(r.GetMessage())
+		switch {
+		case err != nil:
+			return fmt.Errorf("%w: %w", core.ErrViolation, err)
+		case step != nil:
+			shell.Do(func() {
+				shell.Handle(func(c *move.Core, now time.Duration) []move.Effect {
+					return c.HandleResponse(now, l.hub, *step)
+				})
+			})
+		}
+	}
+}
+
+// Move implements the RPC.
+func (s *peerService) Move(stream peerv1.PeerService_MoveServer) error {
+	first, err := awaitOpening(stream.Context(), receiveOne(stream.Recv))
+	if err != nil {
+		return toStatus(err)
+	}
+	hello := first.GetHello()
+	if err := validateMessage(hello); err != nil {
+		return toStatus(err)
+	}
+	l, err := s.admitStream(hello, func(l *inLink) error {
+		if l.movesOpened {
+			return fmt.Errorf("%w: the Move stream was opened before", core.ErrViolation)
+		}
+		l.movesOpened = true
+		return nil
+	})
+	if err != nil {
+		return toStatus(err)
+	}
+	defer l.lanes.Done()
+	defer context.AfterFunc(stream.Context(), func() { l.end(errHungUp) })()
+	err = l.serveMoves(stream)
+	l.end(fmt.Errorf("%w: %w", errLaneLost, err))
+	return toStatus(err)
+}
+
+// serveMoves carries steps until the link ends. It returns the cause. From then on no step of the
+// peer counts.
+func (l *inLink) serveMoves(stream peerv1.PeerService_MoveServer) error {
+	err := stream.Send(&peerv1.MoveResponse{
+		Body: &peerv1.MoveResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}},
+	})
+	if err != nil {
+		return errHungUp
+	}
+	go func() { // ends with the link; a blocked Send ends with the stream
+		l.end(l.moves.sendSteps(l.ctx, func(m *peerv1.MoveMessage) error {
+			return stream.Send(&peerv1.MoveResponse{Body: &peerv1.MoveResponse_Message{Message: m}})
+		}))
+	}()
+	received := receiveAll(stream.Context(), stream.Recv)
+	var steps moving.Assembler
+	shell := l.mesh.Moves.shell
+	for {
+		var r streamItem[*peerv1.MoveRequest]
+		select {
+		case r = <-received:
+		case <-l.ctx.Done():
+			return context.Cause(l.ctx)
+		}
+		if r.err != nil {
+			return errHungUp
+		}
+		step, err := steps.Add(r.message.GetMessage())
+		switch {
+		case err != nil:
+			l.mesh.logger.Warn("broken step of a move", slog.String("hub", string(l.key.hub)),
+				slog.Any("error", err))
+			return fmt.Errorf("%w: %w", core.ErrViolation, err)
+		case step != nil:
+			shell.Do(func() {
+				shell.Handle(func(c *move.Core, now time.Duration) []move.Effect {
+					return c.HandleRequest(now, l.key.hub, *step)
+				})
+			})
+		}
+	}
+}

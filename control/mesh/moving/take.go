@@ -1,0 +1,176 @@
+package moving
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/connhub/connhub/control/mesh/move"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+// ErrUnavailable: a client can't have its connection now, and may ask again. The hub that has the
+// connection does not answer, or the connection is in doubt, or on the move to a different hub.
+var ErrUnavailable = errors.New("the connection is at a hub that can't give it away now")
+
+// taking is a connection that clients of this hub wait for.
+//
+// Anybody may ask for it with any proof. So a take is for the clients with the same proof alone,
+// and the next take follows it.
+type taking struct {
+	isUnderWay bool
+	proof      proof     // of the take that is under way
+	waiters    []*waiter // in the order in which they came
+}
+
+// proof is the right that a client shows.
+type proof struct {
+	namespace string
+	hash      [sha256.Size]byte
+}
+
+func (p *proof) asMessage() *peerv1.TakeProof {
+	return &peerv1.TakeProof{Namespace: p.namespace, Proof: p.hash[:]}
+}
+
+// takes are the connections that clients of this hub wait for. They change within Shell.Do.
+type takes struct {
+	shell *Shell // static
+	byID  map[hub.ConnectionID]*taking
+}
+
+// waiter is a client that waits.
+type waiter struct {
+	proof   proof
+	outcome chan error // has room for it
+}
+
+// Take fetches a client's connection that a different hub holds. It returns nil when the connection
+// is at this hub, or may be: hub.Hub.Resume checks the token. Other errors than these are that of
+// ctx: hub.ErrResumeRefused: the client can't have the connection back; ErrUnavailable.
+func (s *Shell) Take(
+	ctx context.Context, namespace string, id hub.ConnectionID, token string,
+) error {
+	if s.hub == nil {
+		return hub.ErrResumeRefused
+	}
+	w := &waiter{
+		proof:   proof{namespace, sha256.Sum256([]byte(token))},
+		outcome: make(chan error, 1),
+	}
+	s.Do(func() { s.takes.addWaiter(id, w) })
+	select {
+	case err := <-w.outcome:
+		return err
+	case <-ctx.Done():
+		s.Do(func() { s.takes.removeWaiter(id, w) })
+		return ctx.Err()
+	}
+}
+
+func (all *takes) addWaiter(id hub.ConnectionID, w *waiter) {
+	if all.shell.running.Err() != nil {
+		w.outcome <- ErrUnavailable
+		return
+	}
+	t := all.byID[id]
+	if t == nil {
+		t = &taking{}
+		all.byID[id] = t
+	}
+	if t.waiters = append(t.waiters, w); !t.isUnderWay {
+		all.beginTake(id)
+	}
+}
+
+// removeWaiter forgets a client that has gone. Its take goes on: the connection may be on its way.
+func (all *takes) removeWaiter(id hub.ConnectionID, w *waiter) {
+	if t := all.byID[id]; t != nil {
+		t.waiters = slices.DeleteFunc(t.waiters, func(x *waiter) bool { return x == w })
+		if len(t.waiters) == 0 && !t.isUnderWay {
+			delete(all.byID, id)
+		}
+	}
+}
+
+// beginTake asks for a connection with the proof of the first client.
+func (all *takes) beginTake(id hub.ConnectionID) {
+	t := all.byID[id]
+	t.isUnderWay, t.proof = true, t.waiters[0].proof
+	if here, _ := all.shell.hub.Moves().Standing(id, t.proof.namespace, t.proof.hash); here {
+		all.finishTake(id, nil)
+		return
+	}
+	at, isFinal := all.shell.config.Links.Holder(t.proof.namespace, id)
+	if at == "" {
+		all.refuseTake(move.Refuse{Connection: id, IsFinal: isFinal})
+		return
+	}
+	all.shell.metrics.takes.Inc()
+	all.shell.Handle(func(c *move.Core, now time.Duration) []move.Effect {
+		return c.StartTake(now, id, at, t.proof.asMessage())
+	})
+}
+
+// finishTake ends the wait of all clients for a connection.
+func (all *takes) finishTake(id hub.ConnectionID, outcome error) {
+	t := all.byID[id]
+	if t == nil {
+		return
+	}
+	delete(all.byID, id)
+	for _, w := range t.waiters {
+		w.outcome <- outcome
+	}
+}
+
+// refuseTake ends the wait of the clients with the proof that was refused. The next begin.
+func (all *takes) refuseTake(e move.Refuse) {
+	t := all.byID[e.Connection]
+	if t == nil {
+		return
+	}
+	outcome := ErrUnavailable
+	if e.IsFinal {
+		outcome = hub.ErrResumeRefused
+	}
+	t.waiters = slices.DeleteFunc(t.waiters, func(w *waiter) bool {
+		if w.proof != t.proof {
+			return false
+		}
+		w.outcome <- outcome
+		return true
+	})
+	if t.isUnderWay = false; len(t.waiters) == 0 {
+		delete(all.byID, e.Connection)
+		return
+	}
+	all.shell.doLater(func() { // not in the middle of an input
+		if all.byID[e.Connection] == t && !t.isUnderWay && len(t.waiters) > 0 {
+			all.beginTake(e.Connection)
+		}
+	})
+}
+
+// endTakes ends all waits: this hub leaves.
+func (all *takes) endTakes() {
+	for id := range all.byID {
+		all.finishTake(id, ErrUnavailable)
+	}
+}
+
+// lookFor looks for a connection that a client of a peer asks for.
+func (all *takes) lookFor(look move.Look) {
+	var standing move.Standing
+	p, ok := look.Proof.(*peerv1.TakeProof)
+	if ok && all.shell.hub != nil && all.shell.config.Links.CanMove() == nil {
+		var hash [sha256.Size]byte
+		copy(hash[:], p.GetProof())
+		standing.IsHere, standing.At = all.shell.hub.Moves().Standing(
+			look.Connection, p.GetNamespace(), hash)
+	}
+	all.shell.performAll(all.shell.core.HandleStanding(all.shell.config.Now(), look, standing))
+}
