@@ -12,12 +12,10 @@ import (
 	"github.com/connhub/connhub/control/mesh/move"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
-	"github.com/connhub/connhub/internal/testkit"
 )
 
 // TestEveryStepSurvivesItsWay: a step is the same behind the wire, in however many parts it goes.
 func TestEveryStepSurvivesItsWay(t *testing.T) {
-	testkit.SetChecksUnderRace(t, 20)
 	rapid.Check(t, func(t *rapid.T) {
 		kind := rapid.SampledFrom([]move.Kind{
 			move.Offer, move.Changes, move.Last, move.Abort, move.Query, move.Released, move.Over,
