@@ -211,3 +211,35 @@ func TestPagesShowWhatMoves(t *testing.T) {
 		}
 	})
 }
+
+// TestTheEndOfTheOldHubEndsNoConnectionThatHasMoved: a hub that stops closes all connections. Also
+// those that it has sealed, but only if they come back. A client that leaves then ends its
+// connection all the same.
+func TestTheEndOfTheOldHubEndsNoConnectionThatHasMoved(t *testing.T) {
+	for _, how := range []cause.Cause{cause.Shutdown, cause.Forgotten} {
+		for _, then := range []string{"moved", "left", "thawed"} {
+			from, to := newHub(t), newHub(t)
+			c := connectAs(t, from, numbered{}, "ann", "g")
+			p := &passage{t, from, to, c.ID()}
+			p.adopt(p.freeze())
+			p.seal()
+			c.Close(how.CloseStatus())
+			if then == "thawed" {
+				p.fail()
+				if got, ended := c.Ended(); !ended || got.Cause != how {
+					t.Errorf("%v, back at the old hub: ended %t, %v", how, ended, got)
+				}
+				continue
+			}
+			if then == "left" {
+				c.Close(cause.Client.CloseStatus())
+			}
+			must(t, "commit", to.Moves().Commit(c.ID()))
+			ended, err := from.Moves().Release(c.ID(), drained)
+			must(t, "release", err)
+			if left := ended != nil && ended.Cause == cause.Client; left != (then == "left") {
+				t.Errorf("%v, %s: release says %v", how, then, ended)
+			}
+		}
+	}
+}

@@ -168,7 +168,8 @@ func (m *Moves) Seal(id ConnectionID) ([]Op, error) {
 }
 
 // Release lets go of a sealed connection, which the new hub has. Its link is closed with how. It
-// returns how the connection was closed here since Seal, or nil: the caller tells the new hub.
+// returns how the connection was closed here since Seal, or nil: the caller tells the new hub. The
+// end of this hub does not count.
 // Error: transfer.ErrMoving: the connection is not sealed.
 func (m *Moves) Release(id ConnectionID, how cause.CloseStatus) (*cause.CloseStatus, error) {
 	d, err := m.lockDeparture(id)
@@ -196,7 +197,7 @@ func (m *Moves) Release(id ConnectionID, how cause.CloseStatus) (*cause.CloseSta
 	if link != nil {
 		link.Close(how)
 	}
-	return d.ended, nil
+	return d.ended.EndOfClient(), nil
 }
 
 // endTallies counts that this hub has no part any more in the fate of the messages.
@@ -475,7 +476,7 @@ func (m *Moves) recordChange(c *Connection, op *Op) {
 func (m *Moves) noteClose(id ConnectionID, how cause.CloseStatus) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if d := m.away[id]; d != nil && d.ended == nil {
+	if d := m.away[id]; d != nil && d.ended.EndOfClient() == nil {
 		d.ended = &how
 	}
 }

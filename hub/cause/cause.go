@@ -124,6 +124,15 @@ type CloseStatus struct {
 	Reason string // at most MaxReason bytes
 }
 
+// EndOfClient returns s, or nil if s is nil or says only that the hub has ended: at a different hub
+// the connection goes on.
+func (s *CloseStatus) EndOfClient() *CloseStatus {
+	if s == nil || s.Cause == Shutdown || s.Cause == Forgotten {
+		return nil
+	}
+	return s
+}
+
 // CloseStatus returns the close status of the cause, with the code and reason of the table.
 func (c Cause) CloseStatus() CloseStatus {
 	return CloseStatus{Cause: c, Code: causes[c].code, Reason: causes[c].reason}
