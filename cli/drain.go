@@ -21,9 +21,10 @@ type hubsDrainCmd struct {
 
 // Help is shown by --help below the usage.
 func (hubsDrainCmd) Help() string {
-	return `Empties a hub: it turns unready, serves on until balancers have noticed, and then closes
-its clients, spread over the period that it was started with. The drained hub stays unready until
-SIGTERM, which ends it at once.
+	return `Empties a hub: it turns unready, and serves on until balancers have noticed. Then it
+moves the connections that clients can resume to other hubs. It closes its other clients, spread
+over the period that it was started with. The drained hub stays unready until SIGTERM, which ends
+it at once.
 
 Ctrl-C ends this command only: the drain goes on. The same command follows it again. A hub that
 drains knows hubs by their ids only: to ask it, give the id. With --json each line is a report of
@@ -175,19 +176,19 @@ func (p *drainPrinter) progressWords(r *controlv1.DrainHubResponse) string {
 	switch r.GetPhase() {
 	case controlv1.DrainPhase_DRAIN_PHASE_DELAY:
 	case controlv1.DrainPhase_DRAIN_PHASE_CLOSING:
-		what = "closes its clients"
+		what = "moves and closes its clients"
 	default:
 		what = "drains" // a phase that this version does not know
 	}
-	return fmt.Sprintf("%s %s · %s left · %d closed · at most %s", p.hub, what,
-		terminal.CountNoun(r.GetConnections(), "connection"), r.GetClosed(),
+	return fmt.Sprintf("%s %s · %s left · %d moved · %d closed · at most %s", p.hub, what,
+		terminal.CountNoun(r.GetConnections(), "connection"), r.GetMoved(), r.GetClosed(),
 		terminal.SpanWords(r.GetTimeLeft().AsDuration().Round(time.Second)))
 }
 
 // drainedWords words the last report.
 func (p *drainPrinter) drainedWords(r *controlv1.DrainHubResponse) string {
-	text := fmt.Sprintf("%s %s is drained: %s closed", p.t.Out.GreenText("✓"), p.hub,
-		terminal.CountNoun(r.GetClosed(), "connection"))
+	text := fmt.Sprintf("%s %s is drained: %s moved, %d closed", p.t.Out.GreenText("✓"), p.hub,
+		terminal.CountNoun(r.GetMoved(), "connection"), r.GetClosed())
 	if r.GetConnections() > 0 {
 		text += fmt.Sprintf(", %d left open", r.GetConnections())
 	}

@@ -18,10 +18,11 @@ import (
 
 func TestADrainIsPrintedPhaseByPhase(t *testing.T) {
 	report := func(
-		phase controlv1.DrainPhase, left, closed int64, rest time.Duration,
+		phase controlv1.DrainPhase, left, moved, closed int64, rest time.Duration,
 	) *controlv1.DrainHubResponse {
 		return &controlv1.DrainHubResponse{
-			Phase: phase, Connections: left, Closed: closed, TimeLeft: durationpb.New(rest),
+			Phase: phase, Connections: left, Moved: moved, Closed: closed,
+			TimeLeft: durationpb.New(rest),
 		}
 	}
 	const delay, closing, drained = controlv1.DrainPhase_DRAIN_PHASE_DELAY,
@@ -30,15 +31,15 @@ func TestADrainIsPrintedPhaseByPhase(t *testing.T) {
 		now := terminaltest.Noon
 		t.Now = func() time.Time { return now }
 		for _, last := range []*controlv1.DrainHubResponse{
-			report(drained, 0, 12_000, 0), report(drained, 3, 1, 0),
+			report(drained, 0, 345, 12_000, 0), report(drained, 3, 1, 1, 0),
 		} {
 			p := &drainPrinter{t: t, hub: "hub-0", line: t.NewProgress(nil)}
 			for _, r := range []*controlv1.DrainHubResponse{
-				report(delay, 12_345, 0, 35*time.Second),
-				report(delay, 12_345, 0, 34*time.Second),
-				report(closing, 12_345, 0, 30*time.Second),
-				report(closing, 1, 12_000, 25*time.Second),
-				report(9, 1, 12_000, 25*time.Second), // of a later version
+				report(delay, 12_345, 0, 0, 35*time.Second),
+				report(delay, 12_345, 0, 0, 34*time.Second),
+				report(closing, 12_345, 0, 0, 30*time.Second),
+				report(closing, 1, 345, 12_000, 25*time.Second),
+				report(9, 1, 345, 12_000, 25*time.Second), // of a later version
 				last,
 			} {
 				_ = p.printReport(r) // the terminal of a test takes everything
@@ -58,7 +59,7 @@ func TestHubsDrainEmptiesAHubByNameAndTellsWhenItIsDone(t *testing.T) {
 		t.Errorf("an unknown hub: exit %d, %s", r.Code, r.Stderr)
 	}
 	got := program.MustRun(t, "hubs", "drain", "test", addr)
-	if !strings.HasSuffix(got, "✓ test is drained: 1 connection closed\n") {
+	if !strings.HasSuffix(got, "✓ test is drained: 0 connections moved, 1 closed\n") {
 		t.Errorf("printed %q", got)
 	}
 	if _, _, err := client.Read(t.Context()); websocket.CloseStatus(err) !=

@@ -38,6 +38,7 @@ type Drainer interface {
 type DrainProgress struct {
 	Phase       DrainPhase    // of the drain
 	Connections int           // that the hub holds
+	Moved       int           // connections that the drain has moved to other hubs
 	Closed      int           // connections that the drain has closed
 	TimeLeft    time.Duration // until the last close, at most
 }
@@ -48,9 +49,9 @@ type DrainPhase uint8
 const (
 	// DrainDelay: the hub is unready, and serves as before.
 	DrainDelay DrainPhase = iota + 1
-	// DrainClosing: the hub refuses new clients and calls, and closes clients.
+	// DrainClosing: the hub refuses new clients and calls, and moves and closes clients.
 	DrainClosing
-	// DrainDone: the closes are sent.
+	// DrainDone: the moves are over, and the closes are sent.
 	DrainDone
 )
 
@@ -58,7 +59,7 @@ const (
 func newDrainResponse(p DrainProgress) *controlv1.DrainHubResponse {
 	return &controlv1.DrainHubResponse{
 		Phase:       controlv1.DrainPhase(p.Phase), // a test holds that the values are the same
-		Connections: int64(p.Connections), Closed: int64(p.Closed),
+		Connections: int64(p.Connections), Moved: int64(p.Moved), Closed: int64(p.Closed),
 		TimeLeft: durationpb.New(p.TimeLeft),
 	}
 }
@@ -128,8 +129,10 @@ func (p *peerDrain) askProgress(ctx context.Context) (*controlv1.DrainHubRespons
 		return nil, err
 	case errors.Is(err, failure.ErrHubNotFound): // it has said farewell
 		return &controlv1.DrainHubResponse{
-			Phase:  controlv1.DrainPhase_DRAIN_PHASE_DRAINED,
-			Closed: p.last.GetClosed(), TimeLeft: &durationpb.Duration{},
+			Phase:    controlv1.DrainPhase_DRAIN_PHASE_DRAINED,
+			Moved:    p.last.GetMoved(),
+			Closed:   p.last.GetClosed(),
+			TimeLeft: &durationpb.Duration{},
 		}, nil
 	case !errors.Is(err, failure.ErrHubsUnreachable) || time.Since(p.heard) > drainPatience:
 		return nil, err

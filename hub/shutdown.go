@@ -50,7 +50,8 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Unlock()
 
 	// With a few workers: each close writes a frame.
-	chunks.HandleAll(h.DrainOrder(), func(some []*Connection) {
+	plain, resumable := h.DrainOrder()
+	chunks.HandleAll(append(plain, resumable...), func(some []*Connection) {
 		for i := 0; i < len(some) && ctx.Err() == nil; i++ {
 			some[i].Close(cause.Cause(h.closing.Load()).CloseStatus())
 		}
@@ -67,10 +68,10 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 }
 
 // DrainOrder returns the connections that are open now, in the order in which a hub that leaves
-// closes them. Those that a client can resume come last, because their state ends with this hub. A
-// drain that moves them to other hubs takes them from here.
-func (h *Hub) DrainOrder() []*Connection {
-	var plain, resumable []*Connection
+// closes them: those that a client can resume come last, because their state ends with this hub.
+// They are those that Moves can move. One that is still being connected can't yet. One that is
+// sealed is not listed.
+func (h *Hub) DrainOrder() (plain, resumable []*Connection) {
 	for _, ns := range h.listNamespaces() {
 		ns.connections.eachValue(func(c *Connection) {
 			if c.numbering == nil {
@@ -80,5 +81,5 @@ func (h *Hub) DrainOrder() []*Connection {
 			}
 		})
 	}
-	return append(plain, resumable...)
+	return plain, resumable
 }

@@ -17,7 +17,8 @@
 //     peers are told. The hub serves on for [DrainConfig].Delay, so that balancers notice.
 //   - The hub takes no new clients and calls. Calls in flight get [callGrace]. Backends that watch
 //     events hear that the hub leaves.
-//   - Close clients with 1001, spread over [DrainConfig].Period. Peers still send to the rest.
+//   - Move resumable connections to the peers. Meanwhile close the other clients with 1001, spread
+//     over [DrainConfig].Period. Peers still send to the rest.
 //   - Wait for the ends of the clients, within [closeGrace]. That ends the waits inside the last
 //     calls.
 //   - Tell the peers that this hub holds nothing any more, and remove its key from etcd, within

@@ -31,7 +31,8 @@ type DrainConfig struct {
 	// Delay is the time from /readyz=503 until the hub refuses new clients and calls: balancers
 	// need it to notice. 0 to 1 h.
 	Delay time.Duration
-	// Period is the time over which the closes of clients are spread. 0 to 1 h.
+	// Period is the time over which the closes of clients are spread. Resumable connections are
+	// moved to other hubs within it, and none if it is 0. 0 to 1 h.
 	Period time.Duration
 }
 
@@ -54,10 +55,12 @@ type drain struct {
 	// Static.
 	config DrainConfig
 	hub    *hub.Hub
+	move   moveFunc // nil: there are no other hubs
 	logger *slog.Logger
 
 	begun     chan struct{} // closed by Begin
 	beginOnce sync.Once
+	moved     atomic.Int64 // connections that the drain has moved to other hubs
 	closed    atomic.Int64 // connections that the drain has closed
 
 	mu    sync.Mutex
@@ -67,8 +70,8 @@ type drain struct {
 
 var _ control.Drainer = (*drain)(nil)
 
-func newDrain(c DrainConfig, h *hub.Hub, logger *slog.Logger) *drain {
-	return &drain{config: c, hub: h, logger: logger, begun: make(chan struct{})}
+func newDrain(c DrainConfig, h *hub.Hub, move moveFunc, logger *slog.Logger) *drain {
+	return &drain{config: c, hub: h, move: move, logger: logger, begun: make(chan struct{})}
 }
 
 // Begin implements control.Drainer. The hub drains when it serves.
@@ -90,7 +93,7 @@ func (d *drain) Progress() control.DrainProgress {
 	defer d.mu.Unlock()
 	p := control.DrainProgress{
 		Phase: max(d.phase, control.DrainDelay), Connections: d.hub.Len(),
-		Closed: int(d.closed.Load()),
+		Moved: int(d.moved.Load()), Closed: int(d.closed.Load()),
 	}
 	switch d.phase {
 	case control.DrainDone:
@@ -135,17 +138,22 @@ func (d *drain) awaitDelay(p *parts) error {
 	return p.awaitDone(ctx.Done())
 }
 
-// closeClients closes the clients over the period. It returns the error of a part that fails
-// meanwhile. The caller must have stopped new clients.
-func (d *drain) closeClients(p *parts) error {
+// releaseClients moves and closes the clients over the period. It returns the error of a part that
+// fails meanwhile. The caller must have stopped new clients.
+func (d *drain) releaseClients(p *parts) error {
 	d.enterPhase(control.DrainClosing)
 	began, held := time.Now(), d.hub.Len()
 	d.logger.Info("drain closes clients", slog.Int("connections", held))
 	ctx, cancel := context.WithCancel(context.Background())
+	e := &exodus{
+		hub: d.hub, period: d.config.Period, move: d.move,
+		moved:  func() { d.moved.Add(1) },
+		closed: func(count int) { d.closed.Add(int64(count)) },
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		closeEvenly(ctx, d.hub, d.config.Period, func(count int) { d.closed.Add(int64(count)) })
+		e.run(ctx)
 	}()
 	failed := p.awaitDone(done)
 	cancel()
@@ -155,7 +163,8 @@ func (d *drain) closeClients(p *parts) error {
 	}
 	d.enterPhase(control.DrainDone)
 	d.logger.Info("drained", slog.Int("connections", held),
-		slog.Int64("closed", d.closed.Load()), slog.Int("left_open", d.hub.Len()),
+		slog.Int64("moved", d.moved.Load()), slog.Int64("closed", d.closed.Load()),
+		slog.Int("left_open", d.hub.Len()),
 		slog.Duration("took", time.Since(began).Round(time.Millisecond)))
 	return nil
 }
@@ -165,8 +174,13 @@ func (d *drain) registerMetrics(r prometheus.Registerer) {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "connhub_drain_phase",
 			Help: "How far the drain of this hub is: 0 none has begun, 1 unready and serving " +
-				"until balancers notice, 2 closing clients, 3 drained.",
+				"until balancers notice, 2 moving and closing clients, 3 drained.",
 		}, func() float64 { return float64(d.currentPhase()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "connhub_drain_moved_total",
+			Help: "Connections that the drain of this hub has moved to other hubs. Those that " +
+				"other hubs took for their clients meanwhile do not count.",
+		}, func() float64 { return float64(d.moved.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "connhub_drain_closed_total",
 			Help: "Connections that the drain of this hub has closed. Those that left by " +

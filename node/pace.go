@@ -9,43 +9,150 @@ import (
 	"github.com/connhub/connhub/internal/chunks"
 )
 
-// drainStep is the least time between two steps of closeEvenly: many connections share a wake-up.
-const drainStep = 10 * time.Millisecond
+const (
+	// drainStep is the least time between two steps of a drain: many connections share a wake-up.
+	drainStep = 10 * time.Millisecond
+	// moveAgainAfter is the pause until a drain tries again to move the connections that no hub has
+	// taken. Each further pause is twice as long: each time all hubs are asked for each connection.
+	moveAgainAfter = 500 * time.Millisecond
+)
 
-// closeEvenly closes the connections of a hub for cause.Shutdown, spread evenly over a period, and
-// calls closed with the number of each step. It returns when they are closed, at the end of the
-// period at the latest, or when ctx ends. The hub serves open connections as before. The caller
-// must have stopped new clients: connections of later clients stay.
+// moveFunc moves connections to other hubs, and calls moved for each, concurrently. It returns when
+// each has moved or can't, or when ctx is done; moves that are under way then go on.
+type moveFunc func(ctx context.Context, ids []hub.ConnectionID, moved func()) int
+
+// exodus empties a hub that leaves. It moves resumable connections to other hubs, at the pace of
+// those. Meanwhile it closes the plain ones for cause.Shutdown, evenly over the period. Resumable
+// ones that no hub takes are closed behind those. It tries to move them until then.
 //
-// The pace follows the rest: the connections that are open, over the time that is left. A client
-// that leaves by itself makes the rest slower. A late step does not delay the next steps. The first
-// close is at once, so a hub with a single client needs no time.
-func closeEvenly(ctx context.Context, h *hub.Hub, period time.Duration, closed func(count int)) {
-	turn, queue := time.Now(), h.DrainOrder()
-	for end := turn.Add(period); ; {
-		left := h.Len()
-		if left == 0 || len(queue) == 0 {
+// It has two goroutines: moveRounds moves, and run closes.
+type exodus struct {
+	// Static. moved and closed may be called concurrently.
+	hub    *hub.Hub
+	period time.Duration
+	move   moveFunc // nil: there are no other hubs
+	moved  func()
+	closed func(count int)
+
+	// left gets the resumable connections that are left after each round of moves. It has room for
+	// the latest list, which replaces the one before.
+	left chan []*hub.Connection
+
+	// Of the goroutine of run.
+	plain []*hub.Connection // in the order of their closes
+	stuck []*hub.Connection // resumable ones that no hub has taken, behind them
+	waits bool              // the first round of moves is not over
+	turn  time.Time         // when the next step is due
+}
+
+// run returns when the connections are gone, at the end of the period at the latest, or when ctx
+// ends. The hub serves open connections as before. The caller must have stopped new clients: plain
+// connections of later clients stay.
+//
+// The pace of the closes follows the rest: the connections to close, over the time that is left. A
+// client that leaves by itself makes the rest slower. A late step does not delay the next steps.
+// The first close is at once, so a hub with a single client needs no time.
+func (e *exodus) run(ctx context.Context) {
+	e.turn = time.Now()
+	end := e.turn.Add(e.period)
+	e.plain, e.stuck = e.hub.DrainOrder()
+	if e.move != nil {
+		defer e.startMoves(ctx, end)()
+	}
+	for ctx.Err() == nil && e.hub.Len() > 0 {
+		if queued := len(e.plain) + len(e.stuck); queued > 0 {
+			rest := max(1, min(e.hub.Len(), queued)) // some leave just now
+			count, pause := paceDrain(rest, end.Sub(e.turn))
+			e.closeNext(count)
+			e.turn = e.turn.Add(pause) // from when it was due: a busy machine wakes up late
+			e.awaitTurn(ctx)
+			continue
+		}
+		if !e.waits {
 			return
 		}
-		count, pause := paceDrain(left, end.Sub(turn))
-		var step []*hub.Connection
-		step, queue = takeOpen(queue, count)
-		chunks.HandleAll(step, func(some []*hub.Connection) {
-			for _, c := range some {
-				c.Close(cause.Shutdown.CloseStatus())
-			}
-		})
-		closed(len(step))
-		if h.Len() == 0 {
+		e.noteLeft(<-e.left)
+		e.turn = time.Now()
+	}
+}
+
+// awaitTurn waits until the next step is due, the hub is empty, or ctx is done.
+func (e *exodus) awaitTurn(ctx context.Context) {
+	timer := time.NewTimer(time.Until(e.turn))
+	defer timer.Stop()
+	for e.hub.Len() > 0 {
+		select {
+		case list := <-e.left:
+			e.noteLeft(list)
+		case <-timer.C:
+			return
+		case <-ctx.Done():
 			return
 		}
-		turn = turn.Add(pause) // from when it was due: a busy machine wakes up late
+	}
+}
+
+// noteLeft takes a list of left. moveRounds ends with ctx or the period, so there is one.
+func (e *exodus) noteLeft(list []*hub.Connection) { e.stuck, e.waits = list, false }
+
+// startMoves starts moveRounds. The caller must call stop.
+func (e *exodus) startMoves(ctx context.Context, end time.Time) (stop func()) {
+	ctx, cancel := context.WithDeadline(ctx, end)
+	e.left = make(chan []*hub.Connection, 1)
+	resumable := e.stuck
+	e.stuck, e.waits = nil, true
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		e.moveRounds(ctx, resumable)
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
+// moveRounds moves resumable connections until ctx is done. Some may come while the peers do not
+// know yet that this hub leaves.
+func (e *exodus) moveRounds(ctx context.Context, resumable []*hub.Connection) {
+	for pause := moveAgainAfter; ; pause *= 2 {
+		ids := make([]hub.ConnectionID, len(resumable))
+		for i, c := range resumable {
+			ids[i] = c.ID()
+		}
+		e.move(ctx, ids, e.moved)
+		_, resumable = e.hub.DrainOrder()
+		if len(resumable) == 0 {
+			pause = moveAgainAfter
+		}
+		select {
+		case <-e.left: // the list before
+		default:
+		}
+		e.left <- resumable
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(time.Until(turn)):
+		case <-time.After(pause):
 		}
+		_, resumable = e.hub.DrainOrder()
 	}
+}
+
+// closeNext closes up to count connections.
+func (e *exodus) closeNext(count int) {
+	var step, more []*hub.Connection
+	step, e.plain = takeOpen(e.plain, count)
+	if rest := count - len(step); rest > 0 {
+		more, e.stuck = takeOpen(e.stuck, rest)
+		step = append(step, more...)
+	}
+	chunks.HandleAll(step, func(some []*hub.Connection) {
+		for _, c := range some {
+			c.Close(cause.Shutdown.CloseStatus())
+		}
+	})
+	e.closed(len(step))
 }
 
 // paceDrain returns how many of the left connections the next step of a drain closes, and the pause

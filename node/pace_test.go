@@ -59,6 +59,11 @@ func attachTimed(
 	return all, links
 }
 
+// closeEvenly runs an exodus of a hub without peers.
+func closeEvenly(ctx context.Context, h *hub.Hub, period time.Duration, closed func(count int)) {
+	(&exodus{hub: h, period: period, closed: closed}).run(ctx)
+}
+
 func TestADrainSpreadsItsClosesEvenlyOverThePeriod(t *testing.T) {
 	const period = 30 * time.Second
 	for _, clients := range []int{0, 1, 2, 7, 500, 10_000} {

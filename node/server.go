@@ -199,7 +199,11 @@ func (s *server) joinParts(plan Config, registry *prometheus.Registry) error {
 		return err
 	}
 
-	s.drain = newDrain(plan.Drain, s.hub, s.logger)
+	var move moveFunc
+	if s.cluster != nil {
+		move = s.cluster.mesh.Moves.MoveAway
+	}
+	s.drain = newDrain(plan.Drain, s.hub, move, s.logger)
 	s.drain.registerMetrics(registry)
 	if err = s.joinBackends(plan, registry); err != nil {
 		return err

@@ -93,7 +93,7 @@ func (s *server) takeDown(
 	s.forgetClients(failed)
 	s.control.SetUnready()
 	if s.cluster != nil {
-		s.cluster.mesh.GoAway()
+		s.cluster.mesh.GoAway() // from now on other hubs that drain move no client here
 	}
 	if drains {
 		s.ops.SetReady(ops.ReasonDraining)
@@ -113,7 +113,7 @@ func (s *server) takeDown(
 	waited := s.awaitCalls(failed)
 	if drains {
 		if failed == nil {
-			failed = s.drain.closeClients(p)
+			failed = s.drain.releaseClients(p)
 		}
 		if failed == nil {
 			s.ops.SetReady(ops.ReasonDrained)

@@ -251,10 +251,8 @@ func TestNoErrorChangesTheValuesOfTheOperator(t *testing.T) {
 		}
 		// changedLine returns a line without the value on which it depends, or "".
 		changedLine := func(name, value string) string {
-			// kong has variables in the names of such files: "${", and "$$" for a dollar.
-			if name == configFlag &&
-				(strings.Contains(value, "${") || strings.Contains(value, "$$")) {
-				return ""
+			if name == configFlag && strings.Contains(value, "${") {
+				return "" // a variable of kong, which says that there is none
 			}
 			for _, line := range refuse(name, value) {
 				if !slices.Contains(others[name], line) && !strings.Contains(line, value) &&

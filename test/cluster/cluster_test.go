@@ -81,6 +81,7 @@ type plan struct {
 	hashBits int  // of interest; 0: the binary's default
 	relayed  bool // hubs reach each other through relays
 	cutEtcd  int  // the hub with this number reaches etcd through relays; 0: none does
+	flags    []string
 }
 
 // cluster is hubs as in production, each a process, and etcd.
@@ -177,7 +178,7 @@ func (c *cluster) launch(t *testing.T, n *node) {
 		"--peer-secret-file", filepath.Join(c.dir, "peer.secrets"),
 		"--etcd-endpoints", strings.Join(endpoints, ","),
 	}
-	args = append(args, bed.NoDrain...)
+	args = append(append(args, bed.NoDrain...), c.plan.flags...)
 	if c.plan.hashBits > 0 {
 		args = append(args, "--interest-hash-bits", strconv.Itoa(c.plan.hashBits))
 	}

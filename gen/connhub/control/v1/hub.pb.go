@@ -32,10 +32,11 @@ const (
 	DrainPhase_DRAIN_PHASE_UNSPECIFIED DrainPhase = 0
 	// The hub is unready, and serves on until balancers have noticed (--drain-delay).
 	DrainPhase_DRAIN_PHASE_DELAY DrainPhase = 1
-	// The hub refuses new clients and calls of backends. It closes its clients with 1001, spread over
-	// --drain-period. Messages still reach the clients that are left.
+	// The hub refuses new clients and calls of backends. It moves the connections that clients can
+	// resume to other hubs, at the pace of those. It closes its other clients with 1001, spread over
+	// --drain-period. Messages still reach the clients that are left, and those that have moved.
 	DrainPhase_DRAIN_PHASE_CLOSING DrainPhase = 2
-	// The hub has closed its clients, or has left the cluster in order.
+	// The hub has moved or closed its clients, or has left the cluster in order.
 	DrainPhase_DRAIN_PHASE_DRAINED DrainPhase = 3
 )
 
@@ -410,7 +411,10 @@ type DrainHubResponse struct {
 	// Connections that the drain has closed. Clients that left by themselves do not count.
 	Closed int64 `protobuf:"varint,3,opt,name=closed,proto3" json:"closed,omitempty"`
 	// The time until the last client is closed. Less if all leave earlier. Zero in DRAINED.
-	TimeLeft      *durationpb.Duration `protobuf:"bytes,4,opt,name=time_left,json=timeLeft,proto3" json:"time_left,omitempty"`
+	TimeLeft *durationpb.Duration `protobuf:"bytes,4,opt,name=time_left,json=timeLeft,proto3" json:"time_left,omitempty"`
+	// Connections that the drain has moved to other hubs. Connections that other hubs took meanwhile
+	// for their clients do not count. 0 from a hub of a version that moves none.
+	Moved         int64 `protobuf:"varint,5,opt,name=moved,proto3" json:"moved,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -473,6 +477,13 @@ func (x *DrainHubResponse) GetTimeLeft() *durationpb.Duration {
 	return nil
 }
 
+func (x *DrainHubResponse) GetMoved() int64 {
+	if x != nil {
+		return x.Moved
+	}
+	return 0
+}
+
 var File_connhub_control_v1_hub_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_hub_proto_rawDesc = "" +
@@ -503,12 +514,13 @@ const file_connhub_control_v1_hub_proto_rawDesc = "" +
 	"\x13discovery_stale_for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\x12\x18\n" +
 	"\acluster\x18\x03 \x01(\tR\acluster\"3\n" +
 	"\x0fDrainHubRequest\x12 \n" +
-	"\x06hub_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x05hubId\"\xba\x01\n" +
+	"\x06hub_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x05hubId\"\xd0\x01\n" +
 	"\x10DrainHubResponse\x124\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x1e.connhub.control.v1.DrainPhaseR\x05phase\x12 \n" +
 	"\vconnections\x18\x02 \x01(\x03R\vconnections\x12\x16\n" +
 	"\x06closed\x18\x03 \x01(\x03R\x06closed\x126\n" +
-	"\ttime_left\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\btimeLeft*r\n" +
+	"\ttime_left\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\btimeLeft\x12\x14\n" +
+	"\x05moved\x18\x05 \x01(\x03R\x05moved*r\n" +
 	"\n" +
 	"DrainPhase\x12\x1b\n" +
 	"\x17DRAIN_PHASE_UNSPECIFIED\x10\x00\x12\x15\n" +
