@@ -251,8 +251,10 @@ func TestNoErrorChangesTheValuesOfTheOperator(t *testing.T) {
 		}
 		// changedLine returns a line without the value on which it depends, or "".
 		changedLine := func(name, value string) string {
-			if name == configFlag && strings.Contains(value, "${") {
-				return "" // a variable of kong, which says that there is none
+			// kong has variables in the names of such files: "${", and "$$" for a dollar.
+			if name == configFlag &&
+				(strings.Contains(value, "${") || strings.Contains(value, "$$")) {
+				return ""
 			}
 			for _, line := range refuse(name, value) {
 				if !slices.Contains(others[name], line) && !strings.Contains(line, value) &&

@@ -16,16 +16,16 @@ type moveLinks struct{ *Moves }
 
 var _ moving.Links = moveLinks{}
 
-// Request implements moving.Links.
+// Request implements moving.Links. A peer of an older version has no Move stream, and gets none.
 func (m moveLinks) Request(peer hub.ID, message *move.Message) {
-	if l := m.linked[peer]; l != nil && !l.moves.put(message) {
+	if l := m.linked[peer]; l != nil && l.takesMoves && !l.moves.put(message) {
 		l.end(errBacklog)
 	}
 }
 
-// Respond implements moving.Links.
+// Respond implements moving.Links, as Request does.
 func (m moveLinks) Respond(peer hub.ID, message *move.Message) {
-	if l := m.accepted[peer]; l != nil && !l.moves.put(message) {
+	if l := m.accepted[peer]; l != nil && l.takesMoves && !l.moves.put(message) {
 		l.end(errBacklog)
 	}
 }

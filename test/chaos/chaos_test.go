@@ -11,9 +11,8 @@ import (
 	"github.com/connhub/connhub/test/chaos/verdict"
 )
 
-// movesPromised says whether connections move between hubs. Until then a client that comes back to
-// another hub begins anew, and a hub that stops takes its connections with it.
-const movesPromised = false
+// movesPromised says which moves of connections between hubs are promised.
+const movesPromised = verdict.Takes
 
 // excerptLines is how much of the history a failure shows.
 const excerptLines = 60

@@ -30,11 +30,13 @@ const (
 	mostPatience     = time.Minute
 	keepEvery        = 100 * time.Millisecond // between pings, and between acks
 	longestRetry     = 200                    // ms between two handshakes
+	longestStay      = 4000                   // ms that a reliable client stays at a hub
 	policyViolation  = 1008                   // RFC 6455 §7.4.1: the client begins anew
 	tokenTTL         = 24 * time.Hour
 )
 
-// client connects, comes back at a random hub after each loss, and records all that it gets.
+// client connects, comes back at a random hub after each loss, and records all that it gets. A
+// reliable client also drops its link itself now and then, as one that changes its network does.
 type client struct {
 	run    *run
 	index  int
@@ -101,6 +103,10 @@ func (c *client) useLink(ctx context.Context, at *place) (isUsed bool) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = l.wire.Conn.Close() })
 	defer stop()
+	if c.spec.Reliable {
+		stay := milliseconds(c.random, 1, longestStay)
+		defer time.AfterFunc(stay, func() { _ = l.wire.Conn.Close() }).Stop()
+	}
 	var keeping sync.WaitGroup
 	keeping.Go(l.keepAlive)
 	err := l.readAll()

@@ -101,28 +101,31 @@ func newPlan(seed uint64) *plan {
 	return p
 }
 
-// shorten makes a plan of about 10 s. The step with a kill comes last: a hub that starts behind a
-// kill waits for 15 s, because the killed hub has left its key in etcd. Processes that end and
-// networks that break come apart, because a hub waits for the network when it starts or stops.
+// shorten makes a plan of about 10 s. Processes that end and networks that break come apart,
+// because a hub waits for the network when it starts or stops. The steps with a hub that ends come
+// last: until then no connection has an excuse to end. A kill comes behind them: a hub that starts
+// behind a kill waits for 15 s, because the killed hub has left its key in etcd.
 func (p *plan) shorten() {
-	isKill := func(s step) bool { return s.faults[0].name == "kill" }
-	slices.SortStableFunc(p.steps, func(a, b step) int {
-		switch {
-		case isKill(a) == isKill(b):
-			return 0
-		case isKill(a):
-			return 1
-		}
-		return -1
-	})
-	endsHub := func(f plannedFault) bool { return isOfProcess(f) && f.name != "stop" }
 	for i := range p.steps {
 		s := &p.steps[i]
 		if slices.ContainsFunc(s.faults, endsHub) {
 			s.faults = s.faults[:1]
 		}
 	}
+	rank := func(s step) int {
+		switch {
+		case !endsHub(s.faults[0]):
+			return 0
+		case s.faults[0].name != "kill":
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(p.steps, func(a, b step) int { return rank(a) - rank(b) })
 }
+
+// endsHub reports whether a fault ends a hub.
+func endsHub(f plannedFault) bool { return isOfProcess(f) && f.name != "stop" }
 
 func milliseconds(random *rand.Rand, least, most int) time.Duration {
 	return time.Duration(least+random.IntN(most-least)) * time.Millisecond

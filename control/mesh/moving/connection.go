@@ -20,8 +20,8 @@ type entrance struct {
 	done []hub.ID // origins that may forget the move then
 }
 
-// moveConnection carries out an effect on a connection, and reports its result.
-func (s *Shell) moveConnection(e move.Effect) {
+// giveConnection carries out an effect of the old hub, and reports its result.
+func (s *Shell) giveConnection(e move.Effect) {
 	switch e := e.(type) {
 	case move.Freeze:
 		s.freezeConnection(e.Move)
@@ -40,6 +40,12 @@ func (s *Shell) moveConnection(e move.Effect) {
 		s.thawConnection(e.Move)
 	case move.Release:
 		s.releaseConnection(e)
+	}
+}
+
+// takeConnection carries out an effect of the new hub, and reports its result.
+func (s *Shell) takeConnection(e move.Effect) {
+	switch e := e.(type) {
 	case move.Adopt:
 		err := s.adoptSnapshot(e)
 		if s.continueMove(e.Move, err) {

@@ -50,10 +50,9 @@ type Shell struct {
 
 	tasks sync.WaitGroup // Freeze
 
-	mu    sync.Mutex // a leaf
-	work  []func()   // for Run, under the gate
-	news  chan struct{}
-	ended bool
+	mu   sync.Mutex // a leaf
+	work []func()   // for Run, within Do
+	news chan struct{}
 }
 
 // Input is a call of the core.
@@ -201,8 +200,10 @@ func (s *Shell) performEffect(e move.Effect) {
 		s.takes.finishTake(e.Connection, nil)
 	case move.Refuse:
 		s.takes.refuseTake(e)
+	case move.Freeze, move.Collect, move.Seal, move.Thaw, move.Release:
+		s.giveConnection(e)
 	default:
-		s.moveConnection(e)
+		s.takeConnection(e)
 	}
 }
 

@@ -13,7 +13,7 @@ const never = math.MaxInt
 // model is a history, by connection and by send. Numbers are indexes of events.
 type model struct {
 	history History
-	moving  bool // connections move between hubs
+	moves   Moves
 	sends   map[int]*send
 	ordered []*send // by the begin of the first attempt
 	conns   map[string]*connection
@@ -84,10 +84,23 @@ type dial struct {
 	connected bool
 }
 
+// Moves says which moves of connections between hubs are promised.
+type Moves int
+
+const (
+	// NoMoves: a client that comes back to a different hub begins anew.
+	NoMoves Moves = iota
+	// Takes: a client can have its connection at any hub. A hub that stops takes its connections
+	// with it.
+	Takes
+	// Drains: as Takes, and a hub that stops moves its connections away first.
+	Drains
+)
+
 // newModel reads a history.
-func newModel(h History, moving bool) *model {
+func newModel(h History, moves Moves) *model {
 	m := &model{
-		history: h, moving: moving,
+		history: h, moves: moves,
 		sends: map[int]*send{}, conns: map[string]*connection{}, dials: map[int]*dial{},
 		ending: map[string]int{}, killing: map[string]int{}, gone: map[string]int{},
 	}
@@ -224,7 +237,7 @@ func (m *model) isClean(s *send, c *connection) bool {
 // unreachable. A connection that moves may be at any hub.
 func (m *model) leavesOut(r Receipt, c *connection) bool {
 	return slices.ContainsFunc(r.Unreachable, func(hub string) bool {
-		return m.moving || c.hubs[hub]
+		return m.moves != NoMoves || c.hubs[hub]
 	})
 }
 
@@ -250,7 +263,7 @@ func (m *model) mayMatch(c *connection, t Target, from, to int) bool {
 
 // isGone reports whether all hubs that may have the connection have ended before an index.
 func (m *model) isGone(c *connection, at int) bool {
-	if m.moving {
+	if m.moves != NoMoves {
 		return false
 	}
 	for hub := range c.hubs {
@@ -261,12 +274,16 @@ func (m *model) isGone(c *connection, at int) bool {
 	return true
 }
 
-// mayHaveDied reports whether a connection that moves may have been at a hub that was killed before
-// an index. It goes where its client tries to resume it. A hub that stops moves it anywhere.
-func (m *model) mayHaveDied(c *connection, at int) bool {
+// mayHaveEnded reports whether a connection that moves may have ended with its hub before an index.
+// It goes where its client tries to resume it. With Drains, a hub that stops moves it anywhere, and
+// only a hub that was killed ends connections.
+func (m *model) mayHaveEnded(c *connection, at int) bool {
 	isAnywhere := false
 	for hub := range c.tried {
 		isAnywhere = isAnywhere || isBefore(m.ending, hub, at)
+	}
+	if m.moves == Takes {
+		return isAnywhere
 	}
 	for hub, killed := range m.killing {
 		if killed < at && (isAnywhere || c.tried[hub]) {

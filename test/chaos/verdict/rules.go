@@ -18,11 +18,10 @@ type Violation struct {
 type rule struct {
 	name    string
 	promise string
-	// isLater marks a promise that holds only when connections move between hubs. Until then a
-	// client that comes back to another hub gets 1008 and begins anew, and a hub that stops takes
-	// its connections with it.
-	isLater bool
-	find    func(*model) []Violation
+	// isOfMoves marks a promise that holds only when connections move between hubs. Without that a
+	// client that comes back to another hub gets 1008 and begins anew.
+	isOfMoves bool
+	find      func(*model) []Violation
 }
 
 // rules is the table of the promises that a run is held to.
@@ -69,18 +68,19 @@ var rules = []rule{
 		false, findRefusals,
 	},
 	{
-		"survives", "a client keeps its connection, unless a backend closes it or a hub is killed",
+		"survives", "a client keeps its connection, unless a backend closes it, a hub is killed, " +
+			"or a hub stops without moving it away",
 		true, findEnds,
 	},
 }
 
 // Judge returns the violations of a history, at most mostViolations for each rule.
-// movesPromised adds the promises that hold when connections move between hubs.
-func Judge(h History, movesPromised bool) []Violation {
-	m := newModel(h, movesPromised)
+// moves adds the promises that hold when connections move between hubs.
+func Judge(h History, moves Moves) []Violation {
+	m := newModel(h, moves)
 	var all []Violation
 	for _, r := range rules {
-		if r.isLater && !movesPromised {
+		if r.isOfMoves && moves == NoMoves {
 			continue
 		}
 		found := r.find(m)
@@ -108,8 +108,8 @@ func (m *model) isDemanded(s *send, c *connection) bool {
 
 // CountDemands counts the messages that the rule "lost" demands of all connections. It tells how
 // much a history proves.
-func CountDemands(h History, movesPromised bool) (count int) {
-	m := newModel(h, movesPromised)
+func CountDemands(h History, moves Moves) (count int) {
+	m := newModel(h, moves)
 	for _, c := range m.listed {
 		for _, s := range m.ordered {
 			if m.isDemanded(s, c) {
@@ -312,7 +312,7 @@ func findRefusals(m *model) (found []Violation) {
 		}
 		c := m.conns[e.Connection]
 		if c.kickBegun < i || c.closed < i || len(c.hubs) > 1 || isBefore(m.ending, e.Hub, i) ||
-			m.moving { // then the rule "survives" holds for all hubs
+			m.moves != NoMoves { // then the rule "survives" holds for all hubs
 			continue
 		}
 		found = append(found, Violation{
@@ -323,7 +323,7 @@ func findRefusals(m *model) (found []Violation) {
 	return found
 }
 
-// findEnds knows no end but a kick and a killed hub. Neither a refusal nor the code 1008, which
+// findEnds knows no end but a kick and the end of a hub. Neither a refusal nor the code 1008, which
 // makes clients begin anew, has another excuse.
 func findEnds(m *model) (found []Violation) {
 	const policyViolation = 1008
@@ -333,7 +333,7 @@ func findEnds(m *model) (found []Violation) {
 			continue
 		}
 		c := m.conns[e.Connection]
-		if !m.history.Clients[c.client].Reliable || c.kickBegun < i || m.mayHaveDied(c, i) {
+		if !m.history.Clients[c.client].Reliable || c.kickBegun < i || m.mayHaveEnded(c, i) {
 			continue
 		}
 		found = append(found, Violation{

@@ -15,10 +15,10 @@ func TestTrueHistoriesPass(t *testing.T) {
 	arrivals, unreachable, demanded := 0, 0, 0
 	for seed := range uint64(seeds) {
 		w := newWorld(seed)
-		for _, v := range Judge(w.History, false) {
+		for _, v := range Judge(w.History, NoMoves) {
 			t.Fatalf("seed %d: %+v\n%s", seed, v, Excerpt(w.History, v, 60))
 		}
-		demanded += CountDemands(w.History, false)
+		demanded += CountDemands(w.History, NoMoves)
 		for _, e := range w.Events {
 			if e.Kind == Arrived {
 				arrivals++
@@ -159,11 +159,11 @@ func TestSeededFaultsAreCaught(t *testing.T) {
 			spoiled := 0
 			for seed := range uint64(seeds) {
 				w := newWorld(seed)
-				if !fault.spoil(w, newModel(w.History, false), w.random.IntN) {
+				if !fault.spoil(w, newModel(w.History, NoMoves), w.random.IntN) {
 					continue
 				}
 				spoiled++
-				found := Judge(w.History, false)
+				found := Judge(w.History, NoMoves)
 				isCaught := slices.ContainsFunc(found, func(v Violation) bool {
 					return v.Rule == fault.rule
 				})
@@ -304,68 +304,80 @@ func TestVerdicts(t *testing.T) {
 	unknown.Outcome, unknown.Receipt = Unknown, Receipt{}
 	for _, c := range []struct {
 		name   string
-		moves  bool
+		moves  Moves
 		rule   string // empty: none is broken
 		events []Event
 	}{
 		{
-			"a message behind a kick", false, "zombie",
+			"a message behind a kick", NoMoves, "zombie",
 			[]Event{dials, connects, kicks, kicked, sends, arrives, answered},
 		},
 		{
-			"a message during a kick", false, "",
+			"a message during a kick", NoMoves, "",
 			[]Event{dials, connects, kicks, sends, arrives, answered, kicked},
 		},
 		{
-			"a kicked client is back", false, "zombie",
+			"a kicked client is back", NoMoves, "zombie",
 			[]Event{dials, connects, kicks, kicked, loses, resumes, isBack},
 		},
 		{
-			"a kicked client was back before", false, "",
+			"a kicked client was back before", NoMoves, "",
 			[]Event{dials, connects, loses, kicks, resumes, kicked, isBack},
 		},
 		{
-			"a message behind the event that the connection is over", false, "disconnected",
+			"a message behind the event that the connection is over", NoMoves, "disconnected",
 			[]Event{dials, connects, isTold, sends, arrives, answered},
 		},
 		{
-			"a client is back behind the event that its connection is over", false, "disconnected",
+			"a client is back behind the event of its end", NoMoves, "disconnected",
 			[]Event{dials, connects, loses, isTold, resumes, isBack},
 		},
 		{
-			"the event comes while the message is on its way", false, "",
+			"the event comes while the message is on its way", NoMoves, "",
 			[]Event{dials, connects, sends, isTold, arrives, answered},
 		},
 		{
-			"a running hub refuses its client", false, "refused",
+			"a running hub refuses its client", NoMoves, "refused",
 			[]Event{dials, connects, loses, resumes, refused},
 		},
 		{
-			"a hub refuses a kicked client", false, "",
+			"a hub refuses a kicked client", NoMoves, "",
 			[]Event{dials, connects, loses, kicks, resumes, refused},
 		},
 		{
-			"a hub that stops refuses its client", false, "",
+			"a hub that stops refuses its client", NoMoves, "",
 			[]Event{dials, connects, stops, loses, resumes, refused},
 		},
 		{
-			"a different hub refuses", false, "",
+			"a different hub refuses", NoMoves, "",
 			[]Event{dials, connects, loses, resumes.at("hub2"), refused.at("hub2")},
 		},
 		{
-			"a different hub refuses although connections move", true, "survives",
+			"a different hub refuses although connections move", Drains, "survives",
 			[]Event{dials, connects, loses, resumes.at("hub2"), refused.at("hub2")},
 		},
 		{
-			"a stopped hub's client is refused although connections move", true, "survives",
+			"a stopped hub's client is refused although connections move", Drains, "survives",
 			[]Event{dials, connects, stops, loses, resumes.at("hub2"), refused.at("hub2")},
 		},
 		{
-			"a killed hub's client is refused", true, "",
+			"a stopped hub's client is refused although its clients move", Takes, "",
+			[]Event{dials, connects, stops, loses, resumes.at("hub2"), refused.at("hub2")},
+		},
+		{
+			"a client is refused, and a hub that it never saw has stopped", Takes, "survives",
+			[]Event{dials, connects, loses, stops.at("hub2"), resumes, refused},
+		},
+		{
+			"a different hub refuses although clients move", Takes, "survives",
+			[]Event{dials, connects, loses, resumes.at("hub2"), refused.at("hub2")},
+		},
+		{
+			"a killed hub's client is refused", Drains, "",
 			[]Event{dials, connects, kills, loses, resumes.at("hub2"), refused.at("hub2")},
 		},
 		{
-			"a client of a hub that was killed after its move is refused", true, "",
+			"a client of a hub that was killed after its move is refused", Drains, "",
 			[]Event{
 				dials, connects, loses, resumes.at("hub2"), isBack, kills.at("hub2"),
 				{Kind: Lost, Link: 2, Connection: "hub1.1"},
@@ -373,14 +385,14 @@ func TestVerdicts(t *testing.T) {
 			},
 		},
 		{
-			"a client of a hub that was killed after a drain is refused", true, "",
+			"a client of a hub that was killed after a drain is refused", Drains, "",
 			[]Event{
 				dials, connects, stops, loses, kills.at("hub2"),
 				resumes.at("hub3"), refused.at("hub3"),
 			},
 		},
 		{
-			"a client of a hub that was killed during its resume is refused", true, "",
+			"a client of a hub that was killed during its resume is refused", Drains, "",
 			[]Event{
 				dials, connects, loses, resumes.at("hub2"),
 				{Kind: Failed, Link: 2},
@@ -388,49 +400,49 @@ func TestVerdicts(t *testing.T) {
 			},
 		},
 		{
-			"a client is refused, and a hub that it never saw was killed", true, "survives",
+			"a client is refused, and a hub that it never saw was killed", Drains, "survives",
 			[]Event{dials, connects, loses, kills.at("hub2"), resumes, refused},
 		},
 		{
-			"a client is closed with 1008", true, "survives",
+			"a client is closed with 1008", Drains, "survives",
 			[]Event{dials, connects, {Kind: Lost, Link: 1, Connection: "hub1.1", Code: 1008}},
 		},
 		{
-			"a message to a group that nobody joined", false, "stray",
+			"a message to a group that nobody joined", NoMoves, "stray",
 			[]Event{dials, connects, outsider, arrives, toOne},
 		},
 		{
-			"a message to a group during a join", false, "",
+			"a message to a group during a join", NoMoves, "",
 			[]Event{dials, connects, joins, outsider, arrives, answered},
 		},
 		{
-			"a message of a send that was over before its connection", false, "stray",
+			"a message of a send that was over before its connection", NoMoves, "stray",
 			[]Event{sends, toOne, dials, connects, arrives},
 		},
 		{
-			"the same, but the hub was unreachable", false, "",
+			"the same, but the hub was unreachable", NoMoves, "",
 			[]Event{sends, unreachable, dials, connects, arrives},
 		},
 		{
-			"the same, but the outcome is unknown", false, "",
+			"the same, but the outcome is unknown", NoMoves, "",
 			[]Event{sends, unknown, dials, connects, arrives},
 		},
-		{"a join that found nothing", false, "member", []Event{
+		{"a join that found nothing", NoMoves, "member", []Event{
 			dials, connects, joins, joined, sends, arrives, answered,
 		}},
 		{
-			"a join that found nothing, of a connection that may be over", false, "",
+			"a join that found nothing, of a connection that may be over", NoMoves, "",
 			[]Event{dials, connects, sends, arrives, answered, joins, joined},
 		},
-		{"a replay on the next link", false, "", []Event{
+		{"a replay on the next link", NoMoves, "", []Event{
 			dials, connects, sends, arrives, answered, loses, resumes, isBack, arrives.onLink(2),
 		}},
-		{"a replay of a different message", false, "gap", []Event{
+		{"a replay of a different message", NoMoves, "gap", []Event{
 			dials, connects, sends, arrives, answered, second, loses, resumes, isBack,
 			{Kind: Arrived, Link: 2, Connection: "hub1.1", Send: 2, Sequence: 1},
 		}},
 		{
-			"a replay on the same link", false, "doubled",
+			"a replay on the same link", NoMoves, "doubled",
 			[]Event{dials, connects, sends, arrives, arrives, answered},
 		},
 	} {
@@ -456,7 +468,7 @@ func TestExcerptShowsTheViolation(t *testing.T) {
 		{Kind: Sent, Send: 7, Target: Target{Group: "other"}},
 		kicks, kicked, sends, arrives, answered,
 	}}
-	found := findZombies(newModel(h, false))
+	found := findZombies(newModel(h, NoMoves))
 	if len(found) != 1 {
 		t.Fatalf("found %+v, want one violation", found)
 	}
