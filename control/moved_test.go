@@ -1,7 +1,9 @@
 package control
 
 import (
+	"context"
 	"slices"
+	"sync"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -11,9 +13,6 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 )
-
-// resumableProtocol is a protocol whose connections can move.
-var resumableProtocol = &ackedProtocol{}
 
 // carry moves a connection from a hub to another, step by step, and calls between after each.
 func carry(t *testing.T, from, to *fixture, id hub.ConnectionID, between func(step string)) {
@@ -78,6 +77,9 @@ func TestAConnectionIsFoundWhileAndAfterItMoves(t *testing.T) {
 	c := newCluster(t, 3)
 	one := c.hubs[0].connectResumable(t, "ann", "lobby")
 	id := one.ID()
+	for _, f := range c.hubs {
+		f.connect(t, &wireProtocol{}, "bob", "other")
+	}
 	// It moves on, and comes back to the hub where it was born.
 	for _, way := range [][2]int{{0, 1}, {1, 2}, {2, 0}} {
 		from, to := c.hubs[way[0]], c.hubs[way[1]]
@@ -92,6 +94,7 @@ func TestAConnectionIsFoundWhileAndAfterItMoves(t *testing.T) {
 						f.hub.ID(), have)
 				}
 				f.holdListed(t, step, id, want)
+				f.holdCounted(t, step)
 			}
 		})
 	}
@@ -129,5 +132,77 @@ func (f *fixture) holdListed(t *testing.T, step string, id hub.ConnectionID, hol
 			t.Errorf("%s: hub %s lists it by %s at %v, want %s", step, f.hub.ID(), name, holders,
 				holder)
 		}
+	}
+}
+
+// holdCounted holds that counts have the only member of the lobby. While the old hub has not heard
+// that the new hub has it, they may have it twice.
+func (f *fixture) holdCounted(t *testing.T, step string) {
+	t.Helper()
+	for name, count := range f.counts(t) {
+		if count != 1 && (step != "committed" || count != 2) {
+			t.Errorf("%s: hub %s counts %d by %s", step, f.hub.ID(), count, name)
+		}
+	}
+}
+
+// counts returns how often reads have the only member of the lobby, ann.
+func (f *fixture) counts(t *testing.T) map[string]int32 {
+	t.Helper()
+	group, err := f.groups.GetGroup(t.Context(), &controlv1.GetGroupRequest{Group: "lobby"})
+	if err != nil {
+		t.Error(err)
+	}
+	listed, err := f.groups.ListGroups(t.Context(), &controlv1.ListGroupsRequest{})
+	if err != nil {
+		t.Error(err)
+	}
+	checked, err := f.access.CheckPermissions(t.Context(), &controlv1.CheckPermissionsRequest{
+		Target: users("ann"), Permissions: []*controlv1.Permission{{
+			Action: controlv1.PermissionAction_PERMISSION_ACTION_JOIN_LEAVE_GROUP, Group: "lobby",
+		}},
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	members := int32(0)
+	for _, g := range listed.GetGroups() {
+		if g.GetName() == "lobby" {
+			members += g.GetMembers()
+		}
+	}
+	return map[string]int32{
+		"GetGroup": group.GetGroup().GetMembers(), "ListGroups": members,
+		"CheckPermissions": checked.GetMatched(),
+	}
+}
+
+// A client comes to hub after hub, while all hubs read. No read misses its connection, and after
+// each move all of them have it once.
+func TestReadsHaveAConnectionThatMovesAgainAndAgain(t *testing.T) {
+	c := newCluster(t, 3)
+	one := c.hubs[0].connectResumable(t, "ann", "lobby")
+	var readers sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	for _, f := range c.hubs {
+		readers.Go(func() {
+			for ctx.Err() == nil {
+				for name, count := range f.counts(t) {
+					if count != 1 && count != 2 {
+						t.Errorf("hub %s counts %d by %s", f.hub.ID(), count, name)
+					}
+				}
+				f.holderOf(t, one.ID())
+			}
+		})
+	}
+	for turn := range 30 {
+		c.hubs[(turn+1)%3].take(t, one.ID())
+	}
+	stop()
+	readers.Wait()
+	for _, f := range c.hubs {
+		f.holdCounted(t, "at rest")
+		f.holdListed(t, "at rest", one.ID(), string(c.hubs[30%3].hub.ID()))
 	}
 }

@@ -3,7 +3,8 @@ package hub
 import "slices"
 
 // Reads go on to show a connection that is sealed (Moves.Seal), with its state as of then, until
-// Moves.Release. By then the new hub shows it, so it is never missing. Nothing else finds it.
+// Moves.Release. By then the new hub shows it, so it is never missing. Nothing else finds it. From
+// Moves.Commit to Moves.Release both hubs show it.
 
 // Count returns how many connections match.
 func (h *Hub) Count(namespace string, t *Target) int { return len(h.listReadable(namespace, t)) }

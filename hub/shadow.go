@@ -183,6 +183,7 @@ func (m *Moves) Commit(id ConnectionID) error {
 	c.namespace.enlistLocked(c)
 	m.mu.Lock()
 	delete(m.shadow, id)
+	m.ended = time.Now()
 	m.graves.Remove(string(id))
 	m.mu.Unlock()
 	surplus := startWaitLocked(c)

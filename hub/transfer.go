@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/connhub/connhub/hub/cause"
@@ -45,8 +44,7 @@ type Moves struct {
 	away   map[ConnectionID]*departure
 	shadow map[ConnectionID]*Connection
 	graves transfer.Tombstones
-
-	released atomic.Int64 // nanoseconds from Hub.started to when the last connection left; 0: none
+	ended  time.Time // the end of the latest move from this hub or to it
 }
 
 // departure is a connection on its way to a different hub. Guarded by Connection.mu, but for the
@@ -181,7 +179,6 @@ func (m *Moves) Release(id ConnectionID, how cause.CloseStatus) (*cause.CloseSta
 		c.mu.Unlock()
 		return nil, transfer.ErrMoving
 	}
-	m.released.Store(int64(time.Since(m.hub.started)))
 	endTallies(&c.state)
 	link := c.link
 	c.putFirstLocked(nil)
@@ -309,11 +306,7 @@ func (m *Moves) unsealLocked(c *Connection) {
 // connection is Live or Moving. If it is Sealed, on its way to the next hub, Release tells of the
 // close. Otherwise Close does nothing.
 func (m *Moves) Close(id ConnectionID, how cause.CloseStatus) {
-	c := m.findAside(id)
-	if c == nil {
-		c = m.hub.findAnywhere(id)
-	}
-	if c != nil {
+	if c := m.findInAnyStage(id); c != nil {
 		c.Close(how)
 	}
 }
@@ -336,10 +329,7 @@ func (m *Moves) Standing(
 // that it has applied a change (Interest.ThenInForce). id is that of a shadow, or of a connection
 // that this hub owns; otherwise there are none.
 func (m *Moves) Keys(id ConnectionID) []Key {
-	c := m.findAside(id)
-	if c == nil {
-		c = m.hub.findAnywhere(id)
-	}
+	c := m.findInAnyStage(id)
 	if c == nil {
 		return nil
 	}
@@ -351,11 +341,12 @@ func (m *Moves) Keys(id ConnectionID) []Key {
 	return m.hub.keysOf(&c.state.Identity, c.state.Groups)
 }
 
-// HasReleased reports whether a connection has left this hub in so long. A listing of several hubs
-// that began then may miss it.
-func (m *Moves) HasReleased(within time.Duration) bool {
-	at := m.released.Load()
-	return at > 0 && time.Since(m.hub.started)-time.Duration(at) <= within
+// HasRecent reports whether connections move from this hub or to it, or have done so in so long. A
+// read of several hubs that has begun since may find such a connection at both hubs, or at neither.
+func (m *Moves) HasRecent(within time.Duration) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.away)+len(m.shadow) > 0 || time.Since(m.ended) <= within
 }
 
 // Tombstone returns where a connection went, and reports whether that is known.
@@ -382,6 +373,14 @@ func (m *Moves) findConnection(namespace string, id ConnectionID) *Connection {
 	}
 	c, _ := m.hub.findConnection(namespace, string(id))
 	return c
+}
+
+// findInAnyStage is findConnection for any namespace.
+func (m *Moves) findInAnyStage(id ConnectionID) *Connection {
+	if c := m.findAside(id); c != nil {
+		return c
+	}
+	return m.hub.findAnywhere(id)
 }
 
 // findAside returns a connection on the move: a shadow, or one that moves away. Otherwise it
@@ -455,6 +454,7 @@ func (m *Moves) removeMove(id ConnectionID) {
 	defer m.mu.Unlock()
 	delete(m.away, id)
 	delete(m.shadow, id)
+	m.ended = time.Now()
 }
 
 // recordChange notes a change of a connection that moves away. Connection.mu is held.

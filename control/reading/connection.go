@@ -83,10 +83,10 @@ func (r *Reader) listConnections(
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	limit := pageSize(req.GetPageSize())
-	all, err := r.pagesOfConnections(ctx, req, after)
-	if err == nil && all.hasReleased {
+	all, err := r.pagesOfConnections(ctx, req, after, false)
+	if err == nil && all.hasMoves {
 		var again connectionPages // it has those that the first pages have missed
-		again, err = r.pagesOfConnections(ctx, req, after)
+		again, err = r.pagesOfConnections(ctx, req, after, true)
 		all.pages = append(all.pages, again.pages...)
 		all.lost = append(all.lost, again.lost...)
 	}
@@ -120,23 +120,24 @@ func laterSighted(a, b sighted) sighted {
 
 // connectionPages are the pages of all hubs behind a cursor.
 type connectionPages struct {
-	pages       []page[sighted]
-	lost        []hub.ID // their pages are unknown
-	hasReleased bool     // connections may be in no page
+	pages    []page[sighted]
+	lost     []hub.ID // their pages are unknown
+	hasMoves bool     // connections may be in no page
 }
 
+// pagesOfConnections asks for the pages. again says that the hubs were asked before.
 func (r *Reader) pagesOfConnections(
-	ctx context.Context, req *controlv1.ListConnectionsRequest, after hub.Cursor,
+	ctx context.Context, req *controlv1.ListConnectionsRequest, after hub.Cursor, again bool,
 ) (connectionPages, error) {
 	target := form.NewTarget(req.GetTarget())
-	route := r.mesh.RouteFor(form.NamespaceOf(req), &target)
+	ask, unreachable := r.hubsFor(form.NamespaceOf(req), &target, again)
 	local, err := localConnections(r.hub, req, after)
 	if err != nil {
 		return connectionPages{}, err
 	}
 	pages := []page[sighted]{local}
 	question := &peerv1.ReadConnections{Request: withoutToken(req), After: newPeerCursor(after)}
-	answers, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
+	answers, lost := r.askHubs(ctx, ask, &peerv1.ReadRequest{
 		Read: &peerv1.ReadRequest_Connections{Connections: question},
 	})
 	for _, p := range answers {
@@ -145,7 +146,7 @@ func (r *Reader) pagesOfConnections(
 			sightedIn(peerPage), cursorIn(peerPage.GetNext()),
 		})
 	}
-	return connectionPages{pages, append(lost, route.Unreachable...), r.hasReleased(answers)}, nil
+	return connectionPages{pages, append(lost, unreachable...), r.hasMoves(answers)}, nil
 }
 
 // sightedIn and newConnectionPage translate the page of a peer and back.

@@ -2,6 +2,7 @@ package reading
 
 import (
 	"context"
+	"slices"
 
 	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/control/form"
@@ -14,29 +15,53 @@ import (
 func (r *Reader) GetGroup(
 	ctx context.Context, req *controlv1.GetGroupRequest,
 ) (*controlv1.GetGroupResponse, error) {
-	route := r.mesh.RouteFor(form.NamespaceOf(req), &hub.Target{Groups: []string{req.GetGroup()}})
-	group := &controlv1.Group{Name: req.GetGroup()}
-	local, err := r.hub.Group(form.NamespaceOf(req), req.GetGroup())
-	if err == nil {
-		group.Members = form.ClampCount(local.Members)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	count := r.countGroup(ctx, req, false)
+	if count.hasMoves {
+		again := r.countGroup(ctx, req, true)
+		if count.members == 0 || again.members > 0 && len(again.lost) <= len(count.lost) {
+			count = again
+		}
 	}
-	answers, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
-		Read: &peerv1.ReadRequest_Group{Group: req},
-	})
-	for _, p := range answers {
-		group.Members = form.AddCounts(group.Members, p.response.GetGroup().GetMembers())
-	}
-	lost = append(lost, route.Unreachable...)
 	switch {
-	case group.GetMembers() == 0 && len(lost) > 0:
+	case count.members == 0 && len(count.lost) > 0:
 		return nil, failure.ErrHubsUnreachable
-	case group.GetMembers() == 0:
+	case count.members == 0:
 		return nil, hub.ErrGroupNotFound
 	}
 	return &controlv1.GetGroupResponse{
-		Group: group, UnreachableHubs: form.HubNames(lost),
+		Group:             &controlv1.Group{Name: req.GetGroup(), Members: count.members},
+		UnreachableHubs:   form.HubNames(count.lost),
 		DiscoveryStaleFor: form.StaleFor(r.mesh.StaleFor()),
 	}, nil
+}
+
+// groupCount is the count of a group's members on all hubs.
+type groupCount struct {
+	members  int32
+	lost     []hub.ID // their members are not in the count
+	hasMoves bool     // the count may be wrong
+}
+
+// countGroup asks for the counts. again says that the hubs were asked before.
+func (r *Reader) countGroup(
+	ctx context.Context, req *controlv1.GetGroupRequest, again bool,
+) (count groupCount) {
+	target := hub.Target{Groups: []string{req.GetGroup()}}
+	ask, unreachable := r.hubsFor(form.NamespaceOf(req), &target, again)
+	local, err := r.hub.Group(form.NamespaceOf(req), req.GetGroup())
+	if err == nil {
+		count.members = form.ClampCount(local.Members)
+	}
+	answers, lost := r.askHubs(ctx, ask, &peerv1.ReadRequest{
+		Read: &peerv1.ReadRequest_Group{Group: req},
+	})
+	for _, p := range answers {
+		count.members = form.AddCounts(count.members, p.response.GetGroup().GetMembers())
+	}
+	count.lost, count.hasMoves = slices.Concat(lost, unreachable), r.hasMoves(answers)
+	return count
 }
 
 // ListGroups returns a page of the groups that have a member on any hub.
@@ -64,18 +89,54 @@ func (r *Reader) ListGroups(
 func (r *Reader) listGroups(
 	ctx context.Context, req *controlv1.ListGroupsRequest, after hub.Cursor,
 ) (*controlv1.ListGroupsResponse, hub.Cursor, error) {
-	limit := pageSize(req.GetPageSize())
-	route := r.mesh.RouteFor(form.NamespaceOf(req), &hub.Target{Everyone: true})
-	local, err := localGroups(r.hub, req, after)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	all, err := r.pageOfGroups(ctx, req, after, false)
+	if err == nil && all.hasMoves {
+		var again groupPage
+		again, err = r.pageOfGroups(ctx, req, after, true)
+		if len(again.lost) <= len(all.lost) {
+			all.lost = again.lost
+			all.page = mergePages([]page[*controlv1.Group]{all.page, again.page},
+				pageSize(req.GetPageSize()), (*controlv1.Group).GetName, laterGroup)
+		}
+	}
 	if err != nil {
 		return nil, hub.Cursor{}, err
+	}
+	return &controlv1.ListGroupsResponse{
+		Groups: all.items, UnreachableHubs: form.HubNames(all.lost),
+		DiscoveryStaleFor: form.StaleFor(r.mesh.StaleFor()),
+	}, all.next, nil
+}
+
+// laterGroup returns the count that counts: that of the hubs that were asked again.
+func laterGroup(_, again *controlv1.Group) *controlv1.Group { return again }
+
+// groupPage is the page of all hubs behind a cursor.
+type groupPage struct {
+	page[*controlv1.Group]
+
+	lost     []hub.ID // their groups are not in the page
+	hasMoves bool     // the counts may be wrong, and groups be missing
+}
+
+// pageOfGroups asks for the pages, and merges them. again says that the hubs were asked before.
+func (r *Reader) pageOfGroups(
+	ctx context.Context, req *controlv1.ListGroupsRequest, after hub.Cursor, again bool,
+) (groupPage, error) {
+	limit := pageSize(req.GetPageSize())
+	ask, unreachable := r.hubsFor(form.NamespaceOf(req), &hub.Target{Everyone: true}, again)
+	local, err := localGroups(r.hub, req, after)
+	if err != nil {
+		return groupPage{}, err
 	}
 	pages := []page[*controlv1.Group]{local}
 	request := &controlv1.ListGroupsRequest{
 		Namespace: form.NamespaceOf(req), PageSize: int32(limit),
 	}
 	question := &peerv1.ReadGroups{Request: request, After: newPeerCursor(after)}
-	answers, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
+	answers, lost := r.askHubs(ctx, ask, &peerv1.ReadRequest{
 		Read: &peerv1.ReadRequest_Groups{Groups: question},
 	})
 	for _, p := range answers {
@@ -84,16 +145,12 @@ func (r *Reader) listGroups(
 			peerPage.GetGroups(), cursorIn(peerPage.GetNext()),
 		})
 	}
-	merged := mergePages(pages, limit, func(g *controlv1.Group) string { return g.GetName() },
+	merged := mergePages(pages, limit, (*controlv1.Group).GetName,
 		func(a, b *controlv1.Group) *controlv1.Group {
 			members := form.AddCounts(a.GetMembers(), b.GetMembers())
 			return &controlv1.Group{Name: a.GetName(), Members: members}
 		})
-	return &controlv1.ListGroupsResponse{
-		Groups:            merged.items,
-		UnreachableHubs:   form.HubNames(append(lost, route.Unreachable...)),
-		DiscoveryStaleFor: form.StaleFor(r.mesh.StaleFor()),
-	}, merged.next, nil
+	return groupPage{merged, append(lost, unreachable...), r.hasMoves(answers)}, nil
 }
 
 func localGroups(

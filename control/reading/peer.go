@@ -30,21 +30,25 @@ func readLocal(
 		after := cursorIn(q.Connections.GetAfter())
 		page, err := localConnections(h, q.Connections.GetRequest(), after)
 		return &peerv1.ReadResponse{
-			Read:     &peerv1.ReadResponse_Connections{Connections: newConnectionPage(page)},
-			Released: hasReleased(h),
+			Read:        &peerv1.ReadResponse_Connections{Connections: newConnectionPage(page)},
+			RecentMoves: hasMoves(h),
 		}, err
 	case *peerv1.ReadRequest_Group:
 		info, err := h.Group(form.NamespaceOf(q.Group), q.Group.GetGroup())
-		if err != nil {
+		moves := hasMoves(h)
+		if err != nil && !moves {
 			return nil, err
 		}
 		return &peerv1.ReadResponse{
-			Read: &peerv1.ReadResponse_Group{Group: form.NewGroup(info)},
+			Read:        &peerv1.ReadResponse_Group{Group: form.NewGroup(info)},
+			RecentMoves: moves,
 		}, nil
 	case *peerv1.ReadRequest_Groups:
 		page, err := localGroups(h, q.Groups.GetRequest(), cursorIn(q.Groups.GetAfter()))
 		answer := &peerv1.GroupPage{Groups: page.items, Next: newPeerCursor(page.next)}
-		return &peerv1.ReadResponse{Read: &peerv1.ReadResponse_Groups{Groups: answer}}, err
+		return &peerv1.ReadResponse{
+			Read: &peerv1.ReadResponse_Groups{Groups: answer}, RecentMoves: hasMoves(h),
+		}, err
 	case *peerv1.ReadRequest_Self:
 		return &peerv1.ReadResponse{Read: &peerv1.ReadResponse_Self{Self: newSelf(h)}}, nil
 	case *peerv1.ReadRequest_Permissions:
@@ -53,7 +57,8 @@ func readLocal(
 			return nil, err
 		}
 		return &peerv1.ReadResponse{
-			Read: &peerv1.ReadResponse_Permissions{Permissions: counts},
+			Read:        &peerv1.ReadResponse_Permissions{Permissions: counts},
+			RecentMoves: hasMoves(h),
 		}, nil
 	default:
 		return nil, failure.ErrUnknownMethod

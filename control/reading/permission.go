@@ -15,22 +15,40 @@ func (r *Reader) CheckPermissions(
 	ctx context.Context, req *controlv1.CheckPermissionsRequest,
 ) (*controlv1.CheckPermissionsResponse, error) {
 	req.Target = form.OrEveryone(req.GetTarget())
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	sum, hasMoves, err := r.countPermissions(ctx, req, false)
+	if err != nil || !hasMoves {
+		return sum, err
+	}
+	again, _, err := r.countPermissions(ctx, req, true)
+	if err == nil && len(again.GetUnreachableHubs()) <= len(sum.GetUnreachableHubs()) {
+		return again, nil
+	}
+	return sum, err
+}
+
+// countPermissions asks for the counts. again says that the hubs were asked before. The sum may be
+// wrong if hasMoves.
+func (r *Reader) countPermissions(
+	ctx context.Context, req *controlv1.CheckPermissionsRequest, again bool,
+) (sum *controlv1.CheckPermissionsResponse, hasMoves bool, _ error) {
 	target := form.NewTarget(req.GetTarget())
-	route := r.mesh.RouteFor(form.NamespaceOf(req), &target)
+	ask, unreachable := r.hubsFor(form.NamespaceOf(req), &target, again)
 	sum, err := localPermissions(ctx, r.hub, req)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	answers, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
+	answers, lost := r.askHubs(ctx, ask, &peerv1.ReadRequest{
 		Read: &peerv1.ReadRequest_Permissions{Permissions: req},
 	})
 	for _, p := range answers {
 		sum.Matched = form.AddCounts(sum.Matched, p.response.GetPermissions().GetMatched())
 		sum.Allowed = form.AddCounts(sum.Allowed, p.response.GetPermissions().GetAllowed())
 	}
-	sum.UnreachableHubs = form.HubNames(append(lost, route.Unreachable...))
+	sum.UnreachableHubs = form.HubNames(append(lost, unreachable...))
 	sum.DiscoveryStaleFor = form.StaleFor(r.mesh.StaleFor())
-	return sum, nil
+	return sum, r.hasMoves(answers), nil
 }
 
 func localPermissions(

@@ -3,6 +3,7 @@ package reading
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,18 +66,38 @@ func (r *Reader) askHubs(
 	return answered, lost
 }
 
-// hasReleased reports whether a connection has left this hub, or a hub of the answers, since the
-// read can have begun: the new hub may have answered before it had the connection.
-func (r *Reader) hasReleased(answers []peerAnswer) bool {
+// hubsFor returns the hubs to ask about a target, and those that can't be asked. With all it adds
+// each linked peer: a connection may have moved there, and the news of the interest be on its way.
+func (r *Reader) hubsFor(namespace string, t *hub.Target, all bool) (ask, lost []hub.ID) {
+	route := r.mesh.RouteFor(namespace, t)
+	ask = hubsOf(route.To)
+	if !all {
+		return ask, route.Unreachable
+	}
+	for _, p := range r.mesh.Peers() {
+		if p.State == mesh.PeerLinked && !slices.Contains(ask, p.Hub) {
+			ask = append(ask, p.Hub)
+		}
+	}
+	return ask, route.Unreachable
+}
+
+// hasMoves reports whether connections have moved from this hub or to it, or a hub of the answers,
+// since the read can have begun. Then two answers may have a connection, or none.
+//
+// A read then asks a second time, and takes the second answers if no more hubs fail. Without a
+// further move they have the connection once: in between the old hub has heard that the new hub has
+// it. A move that takes longer, or begins then, may show in the answer.
+func (r *Reader) hasMoves(answers []peerAnswer) bool {
 	for _, p := range answers {
-		if p.response.GetReleased() {
+		if p.response.GetRecentMoves() {
 			return true
 		}
 	}
-	return hasReleased(r.hub)
+	return hasMoves(r.hub)
 }
 
-func hasReleased(h *hub.Hub) bool { return h.Moves().HasReleased(readTimeout) }
+func hasMoves(h *hub.Hub) bool { return h.Moves().HasRecent(readTimeout) }
 
 func hubsOf(to []mesh.Destination) []hub.ID {
 	ids := make([]hub.ID, len(to))

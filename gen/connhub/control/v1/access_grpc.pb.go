@@ -60,7 +60,8 @@ type AccessServiceClient interface {
 	// its groups: use GroupService.RemoveFromGroups to remove it.
 	RevokePermissions(ctx context.Context, in *RevokePermissionsRequest, opts ...grpc.CallOption) (*RevokePermissionsResponse, error)
 	// CheckPermissions counts the matching connections that have permissions, by grants or by roles.
-	// It waits at most 2 s for the answers of the hubs.
+	// It waits at most 2 s for the answers of the hubs. A connection that moves between hubs during
+	// the call may be counted twice, or not at all. Calls after the move count it once.
 	CheckPermissions(ctx context.Context, in *CheckPermissionsRequest, opts ...grpc.CallOption) (*CheckPermissionsResponse, error)
 }
 
@@ -147,7 +148,8 @@ type AccessServiceServer interface {
 	// its groups: use GroupService.RemoveFromGroups to remove it.
 	RevokePermissions(context.Context, *RevokePermissionsRequest) (*RevokePermissionsResponse, error)
 	// CheckPermissions counts the matching connections that have permissions, by grants or by roles.
-	// It waits at most 2 s for the answers of the hubs.
+	// It waits at most 2 s for the answers of the hubs. A connection that moves between hubs during
+	// the call may be counted twice, or not at all. Calls after the move count it once.
 	CheckPermissions(context.Context, *CheckPermissionsRequest) (*CheckPermissionsResponse, error)
 	mustEmbedUnimplementedAccessServiceServer()
 }

@@ -50,11 +50,13 @@ type GroupServiceClient interface {
 	RemoveFromGroups(ctx context.Context, in *RemoveFromGroupsRequest, opts ...grpc.CallOption) (*RemoveFromGroupsResponse, error)
 	// ListGroups returns the groups of a namespace, page by page. The order is fixed: a group that
 	// exists during the whole listing is listed exactly once. Each page waits at most 2 s for the
-	// answers of the hubs.
+	// answers of the hubs. The counts of members may have moves in them, as GetGroup tells.
 	//
 	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID) if page_token is not from the same listing.
 	ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsResponse, error)
-	// GetGroup returns the group with a name. It waits at most 2 s for the answers of the hubs.
+	// GetGroup returns the group with a name. It waits at most 2 s for the answers of the hubs. A
+	// member that moves between hubs during the call may be counted twice, or not at all. Calls after
+	// the move count it once. A group whose only member moves is found all the same.
 	//
 	// Errors:
 	// - NOT_FOUND (GROUP_NOT_FOUND): the group has no members.
@@ -135,11 +137,13 @@ type GroupServiceServer interface {
 	RemoveFromGroups(context.Context, *RemoveFromGroupsRequest) (*RemoveFromGroupsResponse, error)
 	// ListGroups returns the groups of a namespace, page by page. The order is fixed: a group that
 	// exists during the whole listing is listed exactly once. Each page waits at most 2 s for the
-	// answers of the hubs.
+	// answers of the hubs. The counts of members may have moves in them, as GetGroup tells.
 	//
 	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID) if page_token is not from the same listing.
 	ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error)
-	// GetGroup returns the group with a name. It waits at most 2 s for the answers of the hubs.
+	// GetGroup returns the group with a name. It waits at most 2 s for the answers of the hubs. A
+	// member that moves between hubs during the call may be counted twice, or not at all. Calls after
+	// the move count it once. A group whose only member moves is found all the same.
 	//
 	// Errors:
 	// - NOT_FOUND (GROUP_NOT_FOUND): the group has no members.

@@ -411,9 +411,10 @@ type ReadResponse struct {
 	// Where the connection that was asked for has gone, or is about to go. Without `connection`, the
 	// receiver has let go of it.
 	Moved *ConnectionMoved `protobuf:"bytes,8,opt,name=moved,proto3" json:"moved,omitempty"`
-	// A connection has left the receiver in the last 2 s, the longest time of a read. The new hub may
-	// have answered before it had the connection, so the entry hub asks all hubs again.
-	Released      bool `protobuf:"varint,9,opt,name=released,proto3" json:"released,omitempty"`
+	// Connections move from the receiver or to it, or have done so in the last 2 s, the longest time
+	// of a read. The answers of the old hub and the new hub may both have such a connection, or
+	// neither, so the entry hub asks all hubs again.
+	RecentMoves   bool `protobuf:"varint,9,opt,name=recent_moves,json=recentMoves,proto3" json:"recent_moves,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -523,9 +524,9 @@ func (x *ReadResponse) GetMoved() *ConnectionMoved {
 	return nil
 }
 
-func (x *ReadResponse) GetReleased() bool {
+func (x *ReadResponse) GetRecentMoves() bool {
 	if x != nil {
-		return x.Released
+		return x.RecentMoves
 	}
 	return false
 }
@@ -545,7 +546,7 @@ type ReadResponse_Connections struct {
 }
 
 type ReadResponse_Group struct {
-	// The group, with its members at this hub.
+	// The group, with its members at this hub: none only with recent_moves.
 	Group *v1.Group `protobuf:"bytes,3,opt,name=group,proto3,oneof"`
 }
 
@@ -777,7 +778,7 @@ const file_connhub_peer_v1_read_proto_rawDesc = "" +
 	"\aReadHub\":\n" +
 	"\x06Cursor\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\x06R\x04hash\x12\x1c\n" +
-	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x04name\"\xf1\x03\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x04name\"\xf8\x03\n" +
 	"\fReadResponse\x12@\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2\x1e.connhub.control.v1.ConnectionH\x00R\n" +
@@ -788,8 +789,8 @@ const file_connhub_peer_v1_read_proto_rawDesc = "" +
 	"\x04self\x18\x05 \x01(\v2\x17.connhub.control.v1.HubH\x00R\x04self\x12P\n" +
 	"\vpermissions\x18\x06 \x01(\v2,.connhub.control.v1.CheckPermissionsResponseH\x00R\vpermissions\x12\x14\n" +
 	"\x05epoch\x18\a \x01(\rR\x05epoch\x126\n" +
-	"\x05moved\x18\b \x01(\v2 .connhub.peer.v1.ConnectionMovedR\x05moved\x12\x1a\n" +
-	"\breleased\x18\t \x01(\bR\breleasedB\x06\n" +
+	"\x05moved\x18\b \x01(\v2 .connhub.peer.v1.ConnectionMovedR\x05moved\x12!\n" +
+	"\frecent_moves\x18\t \x01(\bR\vrecentMovesB\x06\n" +
 	"\x04read\"D\n" +
 	"\x0fConnectionMoved\x12\x1b\n" +
 	"\x03hub\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\x12\x14\n" +
