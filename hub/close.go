@@ -49,7 +49,7 @@ func (c *Connection) closeLink(l Link, how cause.CloseStatus) {
 // lock, or nil.
 func (c *Connection) closeLocked(how cause.CloseStatus) Link {
 	if c.state.isElsewhere() {
-		c.hub().moves.noteClose(c.state.ID, how)
+		c.hub().moves.noteClose(c, how)
 		return nil
 	}
 	if c.state.Phase == PhaseClosed {

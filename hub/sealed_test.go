@@ -70,6 +70,26 @@ func loseSealed(t *testing.T, detached string, closed bool) {
 	must(t, "abandon", to.Moves().Abandon(c.ID()))
 }
 
+// TestALinkOfAnEarlierStayClosesNothing: the hub has the connection again, and it moves anew, when
+// the link from before its first move ends.
+func TestALinkOfAnEarlierStayClosesNothing(t *testing.T) {
+	from, to := newHub(t), newHub(t)
+	before := connectAs(t, from, numbered{}, "ann", "g")
+	id, token := before.ID(), before.link.token(t)
+	for _, p := range []*passage{{t, from, to, id}, {t, to, from, id}} {
+		p.adopt(p.freeze())
+		p.seal()
+		p.commit()
+	}
+	p := &passage{t, from, to, id}
+	p.adopt(p.freeze())
+	p.seal()
+	before.Close(cause.Moved.CloseStatus())
+	p.commit()
+	comeBack(t, to, id, token)
+	checkRest(t, from, to)
+}
+
 // TestACloseOfTheOldHubReachesTheConnection where it is by then: here, on its way to the next hub,
 // or there.
 func TestACloseOfTheOldHubReachesTheConnection(t *testing.T) {

@@ -472,11 +472,12 @@ func (m *Moves) recordChange(c *Connection, op *Op) {
 	d.changes.Add(*op, bytes, m.hub.config.Outbox.Bytes)
 }
 
-// noteClose keeps how a connection was closed that may belong to a different hub.
-func (m *Moves) noteClose(id ConnectionID, how cause.CloseStatus) {
+// noteClose keeps how a connection was closed that may belong to a different hub. c may be from an
+// earlier stay at this hub, for instance if its link ends late: that closes nothing.
+func (m *Moves) noteClose(c *Connection, how cause.CloseStatus) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if d := m.away[id]; d != nil && d.ended.EndOfClient() == nil {
+	if d := m.away[c.state.ID]; d != nil && d.connection == c && d.ended.EndOfClient() == nil {
 		d.ended = &how
 	}
 }
