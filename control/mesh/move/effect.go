@@ -98,6 +98,9 @@ type (
 		Except []hub.ConnectionID // these move, and the call is not for them now
 		// Held are those of Except that the call waits for here, and not at a second hub, too.
 		Held []hub.ConnectionID
+		// MayReturn says that a connection of Held is about to leave this hub. Until Result has
+		// come, the origin may have to send the call again (Result.Moved).
+		MayReturn bool
 	}
 	// Deliver orders: carry out a call that was held, or resent, for Connection alone, if the call
 	// matches it. The connection is in the tables.

@@ -45,6 +45,7 @@ func (c *Core) receiveCall(o Origin, m *Message) {
 		x.Except = append(x.Except, d.move.Connection)
 		if _, marked := d.marked[o]; !marked && a.waits > waits {
 			x.Held = append(x.Held, d.move.Connection)
+			x.MayReturn = true
 		}
 	}
 	for _, id := range sortedIDs(c.arrivals) {

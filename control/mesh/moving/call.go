@@ -6,6 +6,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/connhub/connhub/control/mesh/move"
@@ -27,9 +30,10 @@ type callKey struct {
 	number uint64
 }
 
-// longestHold is the time from which a call without a deadline of its own is answered although it
-// is held.
-const longestHold = 5 * time.Second
+// longestHold is the most time that the hold of a call can take, with room to spare: the links of a
+// hub that stands still end before, and the hub is dead soon after. A send is answered before, at
+// the time that its caller gives it.
+const longestHold = 5 * time.Minute
 
 // execution is a call that is carried out in parts.
 type execution struct {
@@ -37,13 +41,16 @@ type execution struct {
 	forward  *peerv1.Forward // static
 	began    time.Time       // static
 
-	mu       sync.Mutex // a leaf for the shell; Awaited.Then may be called under it
-	parts    []Execution
-	held     []hub.ConnectionID // the call is held for them
-	answered bool               // the core has answered: no more parts come
-	moved    []*peerv1.MoveName
-	done     func()
-	stops    []func()
+	mu    sync.Mutex // a leaf for the shell; Awaited.Then may be called under it
+	parts []Execution
+	held  []hub.ConnectionID // the call is held for them
+	// mayReturn says that the answer may be the call itself. An answer before would be the last
+	// that the origin hears, and the call would be lost for a connection that has moved.
+	mayReturn bool
+	answered  bool // the core has answered: no more parts come
+	moved     []*peerv1.MoveName
+	done      func()
+	stops     []func()
 
 	open atomic.Int32 // parts that done waits for, and 1 for awaitParts
 }
@@ -100,6 +107,7 @@ func (s *Shell) executeCall(e move.Execute) {
 	part := s.executor.Execute(s.running, e.Body.(*Body).Forward, Scope{Except: e.Except}, s.burst)
 	if x := s.executions[callKey{e.From.Hub, e.Number}]; x != nil {
 		x.addPart(part, e.Held)
+		x.delayAnswer(e.MayReturn)
 	}
 }
 
@@ -142,6 +150,12 @@ func (x *execution) addPart(part Execution, held []hub.ConnectionID) {
 	x.held = held
 }
 
+func (x *execution) delayAnswer(mayReturn bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.mayReturn = mayReturn
+}
+
 func (x *execution) completeParts(moved []move.Move) {
 	x.mu.Lock()
 	x.answered, x.held = true, nil
@@ -160,7 +174,7 @@ func (x *execution) wholeCall() Execution {
 	whole := Execution{Result: x.sumParts, Until: x.began.Add(longestHold)}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if len(x.parts) > 0 && !x.parts[0].Until.IsZero() {
+	if len(x.parts) > 0 && !x.parts[0].Until.IsZero() && !x.mayReturn {
 		whole.Until = x.parts[0].Until
 	}
 	if !x.answered || slices.ContainsFunc(x.parts, Execution.isWaiting) {
@@ -170,6 +184,17 @@ func (x *execution) wholeCall() Execution {
 }
 
 func (x Execution) isWaiting() bool { return x.Awaited != nil && !x.Awaited.Reached() }
+
+// thenDue calls done when Result may be called.
+func (x Execution) thenDue(done func()) (stop func()) {
+	once := sync.OnceFunc(done)
+	timer := time.AfterFunc(time.Until(x.Until), once)
+	forget := x.Awaited.Then(once)
+	return func() {
+		timer.Stop()
+		forget()
+	}
+}
 
 // Reached implements Awaited.
 func (x *execution) Reached() bool { return false }
@@ -189,16 +214,16 @@ func (x *execution) Then(done func()) (stop func()) {
 // awaitParts calls done when the last part has come as far as it waits for.
 func (x *execution) awaitParts() {
 	x.mu.Lock()
-	var waiting []Awaited
+	var waiting []Execution
 	for _, part := range x.parts {
 		if part.isWaiting() {
-			waiting = append(waiting, part.Awaited)
+			waiting = append(waiting, part)
 		}
 	}
 	x.mu.Unlock()
 	x.open.Store(int32(len(waiting)) + 1) //nolint:gosec // a few
-	for _, a := range waiting {
-		stop := a.Then(x.endPart)
+	for _, part := range waiting {
+		stop := part.thenDue(x.endPart)
 		x.mu.Lock()
 		x.stops = append(x.stops, stop)
 		x.mu.Unlock()
@@ -235,10 +260,19 @@ func (x *execution) sumParts() *peerv1.ForwardResult {
 	if len(held) > 0 {
 		sum = x.executor.InTransfer(x.forward, sum, held)
 	}
+	if sum == nil {
+		sum = notBegun()
+	}
 	if len(moved) > 0 {
 		sum.Moved, sum.Returned = moved, x.agedCall()
 	}
 	return sum
+}
+
+// notBegun returns the result of a call that the core has not taken: its link was over.
+func notBegun() *peerv1.ForwardResult {
+	why, _ := proto.Marshal(status.New(codes.Unavailable, "the link has ended").Proto())
+	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Status{Status: why}}
 }
 
 // agedCall returns the call with its present age. The hub where it began sends it again.

@@ -171,6 +171,14 @@ func (all *takes) lookFor(look move.Look) {
 		copy(hash[:], p.GetProof())
 		standing.IsHere, standing.At = all.shell.hub.Moves().Standing(
 			look.Connection, p.GetNamespace(), hash)
+		standing.IsUnknown = !all.shell.knowsAll(p.GetNamespace(), look.Connection)
 	}
 	all.shell.performAll(all.shell.core.HandleStanding(all.shell.config.Now(), look, standing))
+}
+
+// knowsAll reports whether this hub knows if a connection exists: it was born here, or is here.
+func (s *Shell) knowsAll(namespace string, id hub.ConnectionID) bool {
+	_, born, err := hub.ParseConnectionID(string(id))
+	named := &hub.Target{Connections: []string{string(id)}}
+	return err != nil || born == s.config.Self || s.hub.Moves().Matches(namespace, named, id)
 }
