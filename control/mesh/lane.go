@@ -412,6 +412,9 @@ func (l *lane) matchResultLocked(r *peerv1.ForwardResult, some []callResult) ([]
 	case f == nil || r.GetSequence() > l.sent:
 		return some, fmt.Errorf("%w: a result of call %d, which waits for none", core.ErrViolation,
 			r.GetSequence())
+	case len(r.GetMoved()) > 0 != (r.GetReturned() != nil):
+		return some, fmt.Errorf("%w: a call that has moved comes back, and no other",
+			core.ErrViolation)
 	case !fitsKind(r, f.kind):
 		return some, fmt.Errorf("%w: a result %T of a call to %s", core.ErrViolation, r.GetResult(),
 			f.kind)

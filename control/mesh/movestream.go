@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -118,24 +117,31 @@ func (l *outLink) openMoves() (peerv1.PeerService_MoveClient, error) {
 // readSteps processes the steps of the peer until the link ends. It returns the cause of the end.
 func (l *outLink) readSteps(stream peerv1.PeerService_MoveClient) error {
 	var steps moving.Assembler
-	shell := l.mesh.Moves.shell
 	for {
 		r, err := stream.Recv()
 		if err != nil {
 			return fmt.Errorf("%w: moves: %w", errHungUp, err)
 		}
-		step, err := steps.Add(r.GetMessage())
-		switch {
-		case err != nil:
-			return fmt.Errorf("%w: %w", core.ErrViolation, err)
-		case step != nil:
-			shell.Do(func() {
-				shell.Handle(func(c *move.Core, now time.Duration) []move.Effect {
-					return c.HandleResponse(now, l.hub, *step)
-				})
-			})
+		step, err := addStep(&steps, r.GetMessage())
+		if err != nil {
+			return err
+		}
+		if step != nil {
+			l.mesh.Moves.shell.HandleStep(l.hub, *step, false)
 		}
 	}
+}
+
+// addStep checks a message of a Move stream, and returns the step that it ends, or nil.
+func addStep(steps *moving.Assembler, m *peerv1.MoveMessage) (*move.Message, error) {
+	if err := validateMessage(m); err != nil {
+		return nil, err
+	}
+	step, err := steps.Add(m)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", core.ErrViolation, err)
+	}
+	return step, nil
 }
 
 // Move implements the RPC.
@@ -180,8 +186,7 @@ func (l *inLink) serveMoves(stream peerv1.PeerService_MoveServer) error {
 		}))
 	}()
 	received := receiveAll(stream.Context(), stream.Recv)
-	var steps moving.Assembler
-	shell := l.mesh.Moves.shell
+	steps := moving.Assembler{IsOfRequests: true}
 	for {
 		var r streamItem[*peerv1.MoveRequest]
 		select {
@@ -192,18 +197,12 @@ func (l *inLink) serveMoves(stream peerv1.PeerService_MoveServer) error {
 		if r.err != nil {
 			return errHungUp
 		}
-		step, err := steps.Add(r.message.GetMessage())
-		switch {
-		case err != nil:
-			l.mesh.logger.Warn("broken step of a move", slog.String("hub", string(l.key.hub)),
-				slog.Any("error", err))
-			return fmt.Errorf("%w: %w", core.ErrViolation, err)
-		case step != nil:
-			shell.Do(func() {
-				shell.Handle(func(c *move.Core, now time.Duration) []move.Effect {
-					return c.HandleRequest(now, l.key.hub, *step)
-				})
-			})
+		step, err := addStep(&steps, r.message.GetMessage())
+		if err != nil {
+			return err
+		}
+		if step != nil {
+			l.mesh.Moves.shell.HandleStep(l.key.hub, *step, true)
 		}
 	}
 }

@@ -36,6 +36,9 @@ func (a *arrival) isComplete() bool {
 // adoptMove begins a move to this hub. The connection may have been here, and in doubt since: the
 // higher epoch tells that it had moved.
 func (c *Core) adoptMove(m *Message) {
+	if c.arrivals[m.Move.ID] != nil {
+		return // a correct hub offers once
+	}
 	if d := c.departures.findConnection(m.Move.Connection); d != nil {
 		if d.stage != sealed || m.Move.Epoch <= d.move.Epoch {
 			c.respond(m.Move.From, Message{Kind: Never, Move: m.Move})

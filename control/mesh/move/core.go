@@ -254,7 +254,9 @@ func (c *Core) takeResponse(from hub.ID, m *Message) {
 			c.request(from, Message{Kind: Over, Move: m.Move})
 		}
 	case Announce:
-		c.markMove(m.Move)
+		if _, isDead := c.dead[m.Move.To]; !isDead { // or nobody would say Done
+			c.markMove(m.Move)
+		}
 	case Settle:
 		c.askSettled(m.Move.ID)
 	case Done:

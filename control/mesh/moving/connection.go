@@ -177,13 +177,41 @@ func (s *Shell) endMove(m move.Move, outcome string) {
 	}
 }
 
-func (s *Shell) adoptSnapshot(e move.Adopt) error {
-	if s.hub == nil {
-		return hub.ErrShuttingDown
+// offered is a snapshot of a peer, decoded.
+type offered struct {
+	snapshot *hub.Snapshot
+	err      error
+}
+
+// HandleStep makes a step of a peer an input of the core. It decodes a snapshot first, outside the
+// gate: that takes milliseconds. isRequest says that the peer has dialled the link.
+func (s *Shell) HandleStep(from hub.ID, m move.Message, isRequest bool) {
+	if m.Kind == move.Offer {
+		o := offered{err: hub.ErrShuttingDown}
+		if s.hub != nil {
+			o.snapshot, o.err = handover.UnmarshalSnapshot(
+				bytesOf(m.Body), time.Now(), s.clients.Restore)
+		}
+		m.Body = o
 	}
-	snapshot, err := handover.UnmarshalSnapshot(bytesOf(e.Body), time.Now(), s.clients.Restore)
-	if err != nil {
-		return err
+	s.Do(func() {
+		s.Handle(func(c *move.Core, now time.Duration) []move.Effect {
+			if isRequest {
+				return c.HandleRequest(now, from, m)
+			}
+			return c.HandleResponse(now, from, m)
+		})
+	})
+}
+
+func (s *Shell) adoptSnapshot(e move.Adopt) error {
+	o, _ := e.Body.(offered)
+	snapshot := o.snapshot
+	switch {
+	case o.err != nil:
+		return o.err
+	case snapshot == nil || snapshot.ID != e.Move.Connection:
+		return handover.ErrBroken
 	}
 	protocol, ok := s.clients.Speaks(snapshot.Protocol)
 	if !ok {

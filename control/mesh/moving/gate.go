@@ -28,7 +28,10 @@ type gate struct {
 	periods, dials atomic.Uint64
 
 	mu      sync.Mutex // a leaf
-	changed *sync.Cond // of mu: the gate has opened, or the last call has left
+	changed *sync.Cond // of mu: the gate has opened, or the last call has left, or queued is 0
+	// queued is the number of calls that wait for the gate to open. They enter before it is closed
+	// again: inputs that follow each other closely must not keep calls out.
+	queued int
 }
 
 func newGate() (g *gate) {
@@ -42,13 +45,9 @@ func newGate() (g *gate) {
 // meanwhile. A goroutine that has entered must not enter again. If it returns false, the call is an
 // input of the core, and the caller does not call LeaveCall.
 func (g *gate) EnterCall() bool {
-	for {
-		g.inside.Add(1)
-		if !g.isClosed.Load() {
-			break
-		}
+	if g.inside.Add(1); g.isClosed.Load() {
 		g.LeaveCall()
-		g.awaitOpen()
+		g.enterWhenOpen()
 	}
 	if g.moving.Load() {
 		g.LeaveCall()
@@ -66,11 +65,17 @@ func (g *gate) LeaveCall() {
 	}
 }
 
-func (g *gate) awaitOpen() {
+// enterWhenOpen waits until the gate opens, and counts a call as inside.
+func (g *gate) enterWhenOpen() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.queued++
 	for g.isClosed.Load() {
 		g.changed.Wait()
+	}
+	g.inside.Add(1)
+	if g.queued--; g.queued == 0 {
+		g.changed.Broadcast()
 	}
 }
 
@@ -78,7 +83,7 @@ func (g *gate) awaitOpen() {
 // must not call Do.
 func (g *gate) Do(do func()) {
 	g.mu.Lock()
-	for g.isClosed.Load() {
+	for g.isClosed.Load() || g.queued > 0 {
 		g.changed.Wait()
 	}
 	g.isClosed.Store(true)

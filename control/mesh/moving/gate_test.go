@@ -53,6 +53,34 @@ func TestCallsAreInputsWhileAMoveIsUnderWay(t *testing.T) {
 	g.LeaveCall()
 }
 
+// TestInputsDoNotKeepCallsOut: a call that waits for an input enters before the next input.
+func TestInputsDoNotKeepCallsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		inputs := 0
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() {
+				for range 10 {
+					g.Do(func() {
+						inputs++
+						time.Sleep(time.Second) // of the bubble
+					})
+				}
+			})
+		}
+		time.Sleep(time.Second / 2) // the first input is under way, the second waits
+		if !g.EnterCall() {
+			t.Fatal("a call can't enter although no move is under way")
+		}
+		if inputs != 1 {
+			t.Errorf("a call has waited for %d inputs, want 1", inputs)
+		}
+		g.LeaveCall()
+		all.Wait()
+	})
+}
+
 // TestTheGateKeepsCallsAndInputsApart when many goroutines use it: the race detector sees all that
 // they share.
 func TestTheGateKeepsCallsAndInputsApart(t *testing.T) {

@@ -98,15 +98,27 @@ func encodeBody(m *move.Message) ([]byte, error) {
 	}
 }
 
-// Assembler puts the messages of a stream together. The zero Assembler is ready.
+// isRequest reports whether a kind of step is sent by the hub that has dialled the link.
+func isRequest(k move.Kind) bool { return k <= move.Over || k == move.Take }
+
+// Assembler puts the messages of a stream together.
 type Assembler struct {
+	// IsOfRequests says that the messages come from the hub that has dialled the link. It is set
+	// before the first Add.
+	IsOfRequests bool
+
 	parts []byte
 	of    *peerv1.MoveMessage // the first message of the body that goes on; nil: none
 }
 
-// Add returns the step that a message ends, or nil if its body goes on. Error: ErrBroken.
+// Add returns the step that a message ends, or nil if its body goes on. The message has passed the
+// rules of its proto. Error: ErrBroken.
 func (a *Assembler) Add(p *peerv1.MoveMessage) (*move.Message, error) {
 	first := a.of
+	if kind := move.Kind(p.GetKind()); a.IsOfRequests != isRequest(kind) || //nolint:gosec // few
+		kind.IsOfLane() || p.GetMove() == nil {
+		return nil, fmt.Errorf("%w: %v", ErrBroken, p.GetKind())
+	}
 	if first != nil && first.GetKind() != p.GetKind() ||
 		first != nil && !proto.Equal(first.GetMove(), p.GetMove()) {
 		return nil, fmt.Errorf("%w: %v follows a part of %v", ErrBroken,
@@ -127,7 +139,7 @@ func (a *Assembler) Add(p *peerv1.MoveMessage) (*move.Message, error) {
 	body := p.GetBody()
 	if first != nil {
 		body = a.parts
-		*a = Assembler{}
+		*a = Assembler{IsOfRequests: a.IsOfRequests}
 	}
 	return decodeStep(p, body)
 }

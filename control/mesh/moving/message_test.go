@@ -44,7 +44,7 @@ func TestEveryStepSurvivesItsWay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var a Assembler
+		a := Assembler{IsOfRequests: isRequest(kind)}
 		for i, p := range parts {
 			got, err := a.Add(p)
 			if err != nil || (got == nil) != (i < len(parts)-1) {
@@ -81,7 +81,7 @@ func TestATakeCarriesItsProof(t *testing.T) {
 	if err != nil || len(parts) != 1 {
 		t.Fatal(parts, err)
 	}
-	var a Assembler
+	a := Assembler{IsOfRequests: true}
 	got, err := a.Add(parts[0])
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestATakeCarriesItsProof(t *testing.T) {
 func TestPartsOfDifferentStepsAreRefused(t *testing.T) {
 	name := &peerv1.MoveName{From: "a", Number: 1, Connection: "c"}
 	begin := &peerv1.MoveMessage{Kind: peerv1.MoveKind_MOVE_KIND_OFFER, Move: name, More: true}
-	var a Assembler
+	a := Assembler{IsOfRequests: true}
 	if _, err := a.Add(begin); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestPartsOfDifferentStepsAreRefused(t *testing.T) {
 	if _, err := a.Add(other); !errors.Is(err, ErrBroken) {
 		t.Errorf("a part of a different step: %v", err)
 	}
-	var endless Assembler
+	endless := Assembler{IsOfRequests: true}
 	part := &peerv1.MoveMessage{
 		Kind: peerv1.MoveKind_MOVE_KIND_OFFER, Move: name, More: true, Body: make([]byte, 1<<20),
 	}
@@ -114,6 +114,23 @@ func TestPartsOfDifferentStepsAreRefused(t *testing.T) {
 			return
 		case err != nil || i > mostBytes>>20:
 			t.Fatalf("part %d of a body: %v", i, err)
+		}
+	}
+}
+
+// TestStepsOfAWrongDirectionAreRefused, and steps of lanes: those would be calls without a body.
+func TestStepsOfAWrongDirectionAreRefused(t *testing.T) {
+	for kind := range peerv1.MoveKind(32) {
+		m := &peerv1.MoveMessage{Kind: kind, Move: &peerv1.MoveName{Connection: "c"}}
+		request, response := Assembler{IsOfRequests: true}, Assembler{}
+		_, asRequest := request.Add(m)
+		_, asResponse := response.Add(m)
+		_, known := peerv1.MoveKind_name[int32(kind)]
+		switch fits := (asRequest == nil) != (asResponse == nil); {
+		case known && kind != 0 && !fits:
+			t.Errorf("%v: as a request %v, as a response %v", kind, asRequest, asResponse)
+		case !known && (asRequest == nil || move.Kind(kind).IsOfLane() && asResponse == nil):
+			t.Errorf("kind %d: as a request %v, as a response %v", kind, asRequest, asResponse)
 		}
 	}
 }
