@@ -93,6 +93,9 @@ func (s *Shell) continueMove(m move.Move, err error) bool {
 // freezeConnection begins a move. It waits for the client's present command in a goroutine.
 func (s *Shell) freezeConnection(m move.Move) {
 	s.begun[m.ID] = s.config.Now()
+	if s.takes.isLooking {
+		s.takes.given[m.ID] = struct{}{}
+	}
 	ctx, cancel := context.WithCancel(s.running)
 	s.freezing[m.ID] = cancel
 	s.tasks.Go(func() {
@@ -169,6 +172,10 @@ func (s *Shell) releaseConnection(e move.Release) {
 func (s *Shell) endMove(m move.Move, outcome string) {
 	if at, ok := s.begun[m.ID]; ok {
 		delete(s.begun, m.ID)
+		delete(s.takes.given, m.ID)
+		if len(s.takes.looks) > 0 {
+			s.doLater(s.takes.lookAgain)
+		}
 		s.metrics.observeMove(outcome, s.config.Now()-at)
 	}
 	if watched := s.watched[m.Connection]; watched != nil {

@@ -72,7 +72,8 @@ func New(c Config) *Shell {
 		news:       make(chan struct{}, 1),
 		running:    context.Background(),
 	}
-	s.takes = &takes{shell: s, byID: make(map[hub.ConnectionID]*taking)}
+	s.takes = &takes{shell: s, byID: make(map[hub.ConnectionID]*taking),
+		given: make(map[move.ID]struct{})}
 	s.timer = time.AfterFunc(time.Hour, func() {
 		s.doLater(func() { s.Handle((*move.Core).HandleTick) })
 	})
@@ -195,7 +196,7 @@ func (s *Shell) performEffect(e move.Effect) {
 	case move.Finish:
 		links.Finish(e.Number, e.Unknown)
 	case move.Look:
-		s.takes.lookFor(e)
+		s.takes.lookWhenRoom(e)
 	case move.Taken:
 		s.takes.finishTake(e.Connection, nil)
 	case move.Refuse:

@@ -36,10 +36,32 @@ func (p *proof) asMessage() *peerv1.TakeProof {
 	return &peerv1.TakeProof{Namespace: p.namespace, Proof: p.hash[:]}
 }
 
-// takes are the connections that clients of this hub wait for. They change within Shell.Do.
+// takes are the connections that clients of this hub wait for, and those that clients of peers have
+// asked this hub for. They change within Shell.Do.
 type takes struct {
 	shell *Shell // static
 	byID  map[hub.ConnectionID]*taking
+
+	// given are the moves from this hub that clients of peers have begun. looks are the questions
+	// that wait for room among them.
+	given     map[move.ID]struct{}
+	isLooking bool // a move that begins now is one of given
+	looks     []lateLook
+}
+
+const (
+	// mostGiven is the most moves that clients of peers may have under way from a hub. Each holds a
+	// copy of the connection's messages until its peer has read it.
+	mostGiven = 16
+	// mostLooks is the most questions that wait.
+	mostLooks = 4096
+)
+
+// lateLook is a question that waits.
+type lateLook struct {
+	move.Look
+
+	until time.Duration // when the client waits no longer
 }
 
 // waiter is a client that waits.
@@ -162,8 +184,38 @@ func (all *takes) endTakes() {
 	}
 }
 
+// lookWhenRoom looks for a connection that a client of a peer asks for, once few enough connections
+// are on the way to clients.
+func (all *takes) lookWhenRoom(look move.Look) {
+	s := all.shell
+	switch {
+	case len(all.given) < mostGiven:
+		all.lookFor(look)
+	case len(all.looks) < mostLooks:
+		all.looks = append(all.looks, lateLook{look, s.config.Now() + move.TakeTime})
+	default: // the client may ask again
+		busy := move.Standing{IsUnknown: true}
+		s.performAll(s.core.HandleStanding(s.config.Now(), look, busy))
+	}
+}
+
+// lookAgain makes use of room among the moves.
+func (all *takes) lookAgain() {
+	all.shell.Handle(func(_ *move.Core, now time.Duration) []move.Effect {
+		for len(all.looks) > 0 && len(all.given) < mostGiven {
+			next := all.looks[0]
+			if all.looks = all.looks[1:]; next.until > now {
+				all.lookFor(next.Look)
+			}
+		}
+		return nil // lookFor carries them out
+	})
+}
+
 // lookFor looks for a connection that a client of a peer asks for.
 func (all *takes) lookFor(look move.Look) {
+	all.isLooking = true
+	defer func() { all.isLooking = false }()
 	var standing move.Standing
 	p, ok := look.Proof.(*peerv1.TakeProof)
 	if ok && all.shell.hub != nil && all.shell.config.Links.CanMove() == nil {
