@@ -126,13 +126,14 @@ func (m moveLinks) Finish(number uint64, unknown []hub.ID) {
 }
 
 // Holder implements moving.Links. A tombstone says best where a connection went, then the interest
-// of peers, then its id.
-func (m moveLinks) Holder(namespace string, id hub.ConnectionID) (at hub.ID, isFinal bool) {
+// of peers, then its id. The interest may be out of date. A peer that is asked as the last resort
+// may know nothing.
+func (m moveLinks) Holder(namespace string, id hub.ConnectionID) (at hub.ID, isSure bool) {
 	if m.CanMove() != nil {
 		return "", true
 	}
 	if stone, ok := m.shell.Tombstone(id); ok && m.linked[hub.ID(stone.Hub)] != nil {
-		return hub.ID(stone.Hub), false
+		return hub.ID(stone.Hub), true
 	}
 	_, born, err := hub.ParseConnectionID(string(id))
 	if err != nil {
@@ -145,7 +146,7 @@ func (m moveLinks) Holder(namespace string, id hub.ConnectionID) (at hub.ID, isF
 		}
 	}
 	if m.linked[born] != nil {
-		return born, false
+		return born, true
 	}
 	if len(route.To) > 0 { // it may know, or be the holder
 		return route.To[0].Hub, false

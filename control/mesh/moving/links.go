@@ -26,8 +26,9 @@ type Links interface {
 	// Finish ends a call of this hub that the core knows: all hubs have answered. unknown are the
 	// hubs whose link has ended before.
 	Finish(number uint64, unknown []hub.ID)
-	// Holder returns the peer to ask for a connection, or "". isFinal says that no hub can have it.
-	Holder(namespace string, id hub.ConnectionID) (at hub.ID, isFinal bool)
+	// Holder returns the peer to ask for a connection, or "". isSure says that if this peer does
+	// not have the connection, and knows no hub that does, no hub has it; with "", that none has.
+	Holder(namespace string, id hub.ConnectionID) (at hub.ID, isSure bool)
 	// Takers returns the linked peers that do not leave, in order. It may be called from anywhere.
 	Takers() []hub.ID
 	// CanMove returns nil if all linked hubs take part in moves.

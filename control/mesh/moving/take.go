@@ -22,6 +22,7 @@ var ErrUnavailable = errors.New("the connection is at a hub that can't give it a
 // and the next take follows it.
 type taking struct {
 	isUnderWay bool
+	isSure     bool      // the hub that was asked knows whether there is such a connection
 	proof      proof     // of the take that is under way
 	waiters    []*waiter // in the order in which they came
 }
@@ -126,9 +127,10 @@ func (all *takes) beginTake(id hub.ConnectionID) {
 		all.finishTake(id, nil)
 		return
 	}
-	at, isFinal := all.shell.config.Links.Holder(t.proof.namespace, id)
+	var at hub.ID
+	at, t.isSure = all.shell.config.Links.Holder(t.proof.namespace, id)
 	if at == "" {
-		all.refuseTake(move.Refuse{Connection: id, IsFinal: isFinal})
+		all.refuseTake(move.Refuse{Connection: id, IsFinal: true})
 		return
 	}
 	all.shell.metrics.takes.Inc()
@@ -156,7 +158,7 @@ func (all *takes) refuseTake(e move.Refuse) {
 		return
 	}
 	outcome := ErrUnavailable
-	if e.IsFinal {
+	if e.IsFinal && t.isSure {
 		outcome = hub.ErrResumeRefused
 	}
 	t.waiters = slices.DeleteFunc(t.waiters, func(w *waiter) bool {
@@ -223,14 +225,6 @@ func (all *takes) lookFor(look move.Look) {
 		copy(hash[:], p.GetProof())
 		standing.IsHere, standing.At = all.shell.hub.Moves().Standing(
 			look.Connection, p.GetNamespace(), hash)
-		standing.IsUnknown = !all.shell.knowsAll(p.GetNamespace(), look.Connection)
 	}
 	all.shell.performAll(all.shell.core.HandleStanding(all.shell.config.Now(), look, standing))
-}
-
-// knowsAll reports whether this hub knows if a connection exists: it was born here, or is here.
-func (s *Shell) knowsAll(namespace string, id hub.ConnectionID) bool {
-	_, born, err := hub.ParseConnectionID(string(id))
-	named := &hub.Target{Connections: []string{string(id)}}
-	return err != nil || born == s.config.Self || s.hub.Moves().Matches(namespace, named, id)
 }
