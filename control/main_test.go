@@ -17,7 +17,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/auth/authtest"
@@ -42,7 +41,7 @@ type fixture struct {
 	tokens   *auth.TokenKey
 	metrics  *prometheus.Registry
 	log      *testkit.LockedBuffer
-	listener *bufconn.Listener
+	listener *testkit.CableListener
 
 	conn        *grpc.ClientConn // a backend's
 	delivery    controlv1.DeliveryServiceClient
@@ -56,7 +55,7 @@ func newFixture(t testing.TB, change ...func(*Config)) *fixture {
 	t.Helper()
 	f := &fixture{
 		metrics: prometheus.NewRegistry(), log: &testkit.LockedBuffer{},
-		listener: bufconn.Listen(1 << 20),
+		listener: testkit.ListenCable(1 << 20),
 	}
 	f.hub = newHub(t)
 	var err error

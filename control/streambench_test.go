@@ -10,11 +10,11 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // answerer answers each send with a receipt and does nothing else: the cost of gRPC, to compare
@@ -58,7 +58,7 @@ func (answerer) SendStream(
 
 func newAnswerer(b *testing.B) controlv1.DeliveryServiceClient {
 	b.Helper()
-	l := bufconn.Listen(1 << 20)
+	l := testkit.ListenCable(1 << 20)
 	server := grpc.NewServer()
 	controlv1.RegisterDeliveryServiceServer(server, answerer{})
 	go func() { _ = server.Serve(l) }()

@@ -32,12 +32,15 @@ type bubble struct {
 	t testing.TB
 
 	mu        sync.Mutex
-	listeners map[string]*cableListener // by address; nil: the address refuses
-	mute      map[string]bool           // addresses that neither take nor refuse a connection
-	cables    map[*cable]string         // with the latest RPC on each
+	listeners map[string]*testkit.CableListener // by address; nil: the address refuses
+	mute      map[string]bool                   // addresses that neither take nor refuse a dial
+	cables    map[*testkit.Cable]string         // with the latest RPC on each
 	hubs      []*member
 	keys      map[string]discovery.Member // the keys in etcd
 }
+
+// cableBytes is the capacity of a direction of a cable, as that of two kernels' buffers.
+const cableBytes = 64 << 10
 
 // The purposes of a cable.
 const (
@@ -72,8 +75,8 @@ type member struct {
 
 func newBubble(t testing.TB) *bubble {
 	return &bubble{
-		t: t, listeners: make(map[string]*cableListener), mute: make(map[string]bool),
-		cables: make(map[*cable]string), keys: make(map[string]discovery.Member),
+		t: t, listeners: make(map[string]*testkit.CableListener), mute: make(map[string]bool),
+		cables: make(map[*testkit.Cable]string), keys: make(map[string]discovery.Member),
 	}
 }
 
@@ -90,12 +93,12 @@ func (b *bubble) dialFrom(from string) func(context.Context, string) (net.Conn, 
 		case l == nil:
 			return nil, syscall.ECONNREFUSED
 		}
-		w := newCable(from, address)
+		w := testkit.NewCable(from, address, cableBytes)
 		b.mu.Lock()
-		maps.DeleteFunc(b.cables, func(w *cable, _ string) bool { return w.over() })
+		maps.DeleteFunc(b.cables, func(w *testkit.Cable, _ string) bool { return w.IsOver() })
 		b.cables[w] = ""
 		b.mu.Unlock()
-		return l.connect(ctx, w)
+		return l.Connect(ctx, w)
 	}
 }
 
@@ -111,7 +114,7 @@ func (b *bubble) serve(address string, service peerv1.PeerServiceServer) *grpc.S
 				if method == "Move" { // with the lanes
 					method = dataCable
 				}
-				b.cables[p.Addr.(cableAddr).cable] = method
+				b.cables[p.Addr.(testkit.CableAddr).Cable] = method
 				b.mu.Unlock()
 			}
 			return handle(srv, stream)
@@ -120,7 +123,7 @@ func (b *bubble) serve(address string, service peerv1.PeerServiceServer) *grpc.S
 			MinTime: 10 * time.Second, PermitWithoutStream: true,
 		}))
 	peerv1.RegisterPeerServiceServer(server, service)
-	l := newCableListener()
+	l := testkit.ListenCable(cableBytes)
 	b.mu.Lock()
 	b.listeners[address] = l
 	b.mu.Unlock()
@@ -129,11 +132,11 @@ func (b *bubble) serve(address string, service peerv1.PeerServiceServer) *grpc.S
 }
 
 // between returns the cables by which a hub reaches a peer.
-func (b *bubble) between(from, to *member, use string) (all []*cable) {
+func (b *bubble) between(from, to *member, use string) (all []*testkit.Cable) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for w, is := range b.cables {
-		if w.from == from.address && w.to == to.address && is == use && !w.over() {
+		if w.From == from.address && w.To == to.address && is == use && !w.IsOver() {
 			all = append(all, w)
 		}
 	}
@@ -146,10 +149,10 @@ func (b *bubble) stall(x, y *member, forth, back bool) {
 	defer b.mu.Unlock()
 	for w := range b.cables {
 		switch {
-		case w.from == x.address && w.to == y.address:
-			w.stall(forth, back)
-		case w.from == y.address && w.to == x.address:
-			w.stall(back, forth)
+		case w.From == x.address && w.To == y.address:
+			w.Stall(forth, back)
+		case w.From == y.address && w.To == x.address:
+			w.Stall(back, forth)
 		}
 	}
 }
@@ -159,8 +162,8 @@ func (b *bubble) cut(from, to *member) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for w := range b.cables {
-		if w.from == from.address && w.to == to.address {
-			w.cut()
+		if w.From == from.address && w.To == to.address {
+			w.Cut()
 		}
 	}
 }
@@ -236,8 +239,8 @@ func (h *member) crash() {
 	h.gone()
 	b.mu.Lock()
 	for w := range b.cables {
-		if w.from == h.address || w.to == h.address {
-			w.cut()
+		if w.From == h.address || w.To == h.address {
+			w.Cut()
 		}
 	}
 	b.mu.Unlock()
@@ -250,7 +253,7 @@ func (h *member) gone() {
 	defer h.bubble.mu.Unlock()
 	for address, l := range h.bubble.listeners {
 		if address == h.address && l != nil {
-			l.close()
+			_ = l.Close()
 			delete(h.bubble.listeners, address)
 		}
 	}

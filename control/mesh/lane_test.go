@@ -130,7 +130,7 @@ func TestADataConnectionThatStallsHoldsUpNoProbe(t *testing.T) {
 		s := newStuckLane(t, b)
 		epoch := s.x.epoch(s.y)
 		data := b.between(s.x, s.y, dataCable)[0]
-		data.stall(true, true)
+		data.Stall(true, true)
 		var calls []*Gathering
 		for n := range 100 {
 			calls = append(calls,
@@ -141,10 +141,10 @@ func TestADataConnectionThatStallsHoldsUpNoProbe(t *testing.T) {
 		if p := s.x.sees(s.y); p.State != PeerLinked || !p.Lease {
 			t.Errorf("while data stalls the peer is %+v", p)
 		}
-		if held := data.held(); held > cableBuffer || held == 0 {
+		if held := data.Held(); held > cableBytes || held == 0 {
 			t.Errorf("%d bytes are under way", held)
 		}
-		data.stall(false, false)
+		data.Stall(false, false)
 		s.moves(t, calls)
 		if s.x.epoch(s.y) != epoch {
 			t.Error("the link was redialled")
@@ -157,7 +157,7 @@ func TestADataConnectionThatIsDeadEndsTheLink(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		s := newStuckLane(t, b)
 		epoch := s.x.epoch(s.y)
-		b.between(s.x, s.y, dataCable)[0].stall(true, true)
+		b.between(s.x, s.y, dataCable)[0].Stall(true, true)
 		g := s.x.forward(t.Context(), s.stuck, "lost", s.x.Route(s.atY).To)
 		began := time.Now()
 		o := g.Wait(t.Context())

@@ -76,7 +76,7 @@ func cutLinks(t *testing.T, b *bubble, steps []cut, waits bool) error {
 		for use, is := range map[string]bool{controlCable: s.control, dataCable: s.data} {
 			for _, c := range b.between(x, y, use) {
 				if is {
-					c.cut()
+					c.Cut()
 				}
 			}
 		}
@@ -185,20 +185,20 @@ func TestALinkThatWasSilentFor10SecondsIsRedialledAndItsRestCountsForNothing(t *
 		epoch := x.epoch(y)
 		control, data := b.between(x, y, controlCable)[0], b.between(x, y, dataCable)[0]
 		// y hears probes to the end: only the next hello ends the link for it
-		control.stall(false, true)
-		data.stall(true, false)
+		control.Stall(false, true)
+		data.Stall(true, false)
 		for n := range 10 {
 			x.forward(t.Context(), "me", fmt.Sprint("old", n), x.Route(toLobby).To)
 		}
 		synctest.Wait()
-		if data.held() == 0 || y.count() != 0 {
-			t.Fatalf("%d bytes under way, %d executed", data.held(), y.count())
+		if data.Held() == 0 || y.count() != 0 {
+			t.Fatalf("%d bytes under way, %d executed", data.Held(), y.count())
 		}
 		time.Sleep(core.LinkTimeout - 200*time.Millisecond)
 		if x.epoch(y) != epoch {
 			t.Fatal("the link is not given 10 s")
 		}
-		control.stall(true, true)
+		control.Stall(true, true)
 		time.Sleep(500 * time.Millisecond)
 		if now := x.epoch(y); now <= epoch {
 			t.Fatalf("epoch %d after %d", now, epoch)
@@ -206,8 +206,8 @@ func TestALinkThatWasSilentFor10SecondsIsRedialledAndItsRestCountsForNothing(t *
 		if _, outcomes := x.send(t.Context(), "me", "new", toLobby); outcomes[0].Result == nil {
 			t.Error("no outcome on the new link")
 		}
-		control.stall(false, false)
-		data.stall(false, false)
+		control.Stall(false, false)
+		data.Stall(false, false)
 		time.Sleep(time.Second)
 		if got := y.requests(); !slices.Equal(got, []string{"new"}) {
 			t.Errorf("executed %v", got)

@@ -15,7 +15,6 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/connhub/connhub/control"
@@ -90,7 +89,7 @@ func newBedOf(t testing.TB, callBytes int64, change ...func(*events.Config)) *be
 	}); err != nil {
 		t.Fatal(err)
 	}
-	listener := bufconn.Listen(1 << 20)
+	listener := testkit.ListenCable(1 << 20)
 	served := make(chan error, 1)
 	go func() { served <- b.server.Serve(listener) }()
 	b.dial = func(ctx context.Context, _ string) (net.Conn, error) {
