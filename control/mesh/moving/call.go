@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"google.golang.org/genproto/googleapis/rpc/code"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -188,7 +188,7 @@ func (x Execution) isWaiting() bool { return x.Awaited != nil && !x.Awaited.Reac
 // thenDue calls done when Result may be called.
 func (x Execution) thenDue(done func()) (stop func()) {
 	once := sync.OnceFunc(done)
-	timer := time.AfterFunc(time.Until(x.Until), once)
+	timer := time.AfterFunc(max(1, time.Until(x.Until)), once)
 	forget := x.Awaited.Then(once)
 	return func() {
 		timer.Stop()
@@ -271,7 +271,9 @@ func (x *execution) sumParts() *peerv1.ForwardResult {
 
 // notBegun returns the result of a call that the core has not taken: its link was over.
 func notBegun() *peerv1.ForwardResult {
-	why, _ := proto.Marshal(status.New(codes.Unavailable, "the link has ended").Proto())
+	why, _ := proto.Marshal(&spb.Status{
+		Code: int32(code.Code_UNAVAILABLE), Message: "the link has ended",
+	})
 	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Status{Status: why}}
 }
 

@@ -72,8 +72,9 @@ func New(c Config) *Shell {
 		news:       make(chan struct{}, 1),
 		running:    context.Background(),
 	}
-	s.takes = &takes{shell: s, byID: make(map[hub.ConnectionID]*taking),
-		given: make(map[move.ID]struct{})}
+	s.takes = &takes{
+		shell: s, byID: make(map[hub.ConnectionID]*taking), given: make(map[move.ID]struct{}),
+	}
 	s.timer = time.AfterFunc(time.Hour, func() {
 		s.doLater(func() { s.Handle((*move.Core).HandleTick) })
 	})
@@ -152,7 +153,7 @@ func (s *Shell) Handle(input Input) {
 	s.performAll(effects)
 	s.gate.moving.Store(!s.core.IsIdle())
 	if next := s.core.NextDeadline(); next-s.config.Now() < time.Hour {
-		s.timer.Reset(max(0, next-s.config.Now()))
+		s.timer.Reset(max(1, next-s.config.Now()))
 	}
 }
 
