@@ -18,10 +18,12 @@ func (r *Reader) GetGroup(
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	count := r.countGroup(ctx, req, false)
-	if count.hasMoves {
+	for tries := 0; count.hasMoves && isWorthATry(tries, int(count.members)); tries++ {
 		again := r.countGroup(ctx, req, true)
 		if count.members == 0 || again.members > 0 && len(again.lost) <= len(count.lost) {
 			count = again
+		} else {
+			count.hasMoves = again.hasMoves
 		}
 	}
 	switch {

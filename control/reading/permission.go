@@ -18,12 +18,13 @@ func (r *Reader) CheckPermissions(
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	sum, hasMoves, err := r.countPermissions(ctx, req, false)
-	if err != nil || !hasMoves {
-		return sum, err
-	}
-	again, _, err := r.countPermissions(ctx, req, true)
-	if err == nil && len(again.GetUnreachableHubs()) <= len(sum.GetUnreachableHubs()) {
-		return again, nil
+	for tries := 0; err == nil && hasMoves && isWorthATry(tries, int(sum.GetMatched())); tries++ {
+		var again *controlv1.CheckPermissionsResponse
+		again, hasMoves, err = r.countPermissions(ctx, req, true)
+		if err == nil && (sum.GetMatched() == 0 || again.GetMatched() > 0) &&
+			len(again.GetUnreachableHubs()) <= len(sum.GetUnreachableHubs()) {
+			sum = again
+		}
 	}
 	return sum, err
 }

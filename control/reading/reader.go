@@ -97,6 +97,14 @@ func (r *Reader) hasMoves(answers []peerAnswer) bool {
 	return hasMoves(r.hub)
 }
 
+// mostTries is how often a count that finds nothing is made again, because a connection may have
+// moved on each time.
+const mostTries = 5
+
+// isWorthATry reports whether a count is to be made again after so many further tries. The first
+// tells whether a connection was counted twice. The others are for counts of 0.
+func isWorthATry(tries, count int) bool { return tries == 0 || count == 0 && tries < mostTries }
+
 func hasMoves(h *hub.Hub) bool { return h.Moves().HasRecent(readTimeout) }
 
 func hubsOf(to []mesh.Destination) []hub.ID {
