@@ -15,6 +15,10 @@ const (
 	// moveAgainAfter is the pause until a drain tries again to move the connections that no hub has
 	// taken. Each further pause is twice as long: each time all hubs are asked for each connection.
 	moveAgainAfter = 500 * time.Millisecond
+	// lastPart is the part of the period, from its end, in which a drain closes resumable
+	// connections that no hub has taken. Before, a further round may move them: a connection that
+	// has just come here can't move on at once.
+	lastPart = 4
 )
 
 // moveFunc moves connections to other hubs, and calls moved for each, concurrently. It returns when
@@ -23,7 +27,8 @@ type moveFunc func(ctx context.Context, ids []hub.ConnectionID, moved func()) in
 
 // exodus empties a hub that leaves. It moves resumable connections to other hubs, at the pace of
 // those. Meanwhile it closes the plain ones for cause.Shutdown, evenly over the period. Resumable
-// ones that no hub takes are closed behind those. It tries to move them until then.
+// ones that no hub takes are closed behind those, in the last quarter of the period. It tries to
+// move them until then.
 //
 // It has two goroutines: moveRounds moves, and run closes.
 type exodus struct {
@@ -60,6 +65,11 @@ func (e *exodus) run(ctx context.Context) {
 		defer e.startMoves(ctx, end)()
 	}
 	for ctx.Err() == nil && e.hub.Len() > 0 {
+		if last := end.Add(-e.period / lastPart); e.waitsForMoves(last) {
+			e.turn = last
+			e.awaitTurn(ctx)
+			continue
+		}
 		if queued := len(e.plain) + len(e.stuck); queued > 0 {
 			rest := max(1, min(e.hub.Len(), queued)) // some leave just now
 			count, pause := paceDrain(rest, end.Sub(e.turn))
@@ -74,6 +84,12 @@ func (e *exodus) run(ctx context.Context) {
 		e.noteLeft(<-e.left)
 		e.turn = time.Now()
 	}
+}
+
+// waitsForMoves reports whether only resumable connections are left, and it is too early to close
+// them: a further round may move them.
+func (e *exodus) waitsForMoves(last time.Time) bool {
+	return e.move != nil && len(e.plain) == 0 && len(e.stuck) > 0 && time.Now().Before(last)
 }
 
 // awaitTurn waits until the next step is due, the hub is empty, or ctx is done.
