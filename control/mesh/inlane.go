@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/connhub/connhub/control/mesh/core"
 	"github.com/connhub/connhub/control/mesh/move"
@@ -124,13 +123,8 @@ func (i *inLane) takeMark(kind move.Kind, name *peerv1.MoveName) error {
 	if err := validateMessage(name); err != nil {
 		return err
 	}
-	shell := i.link.mesh.Moves.shell
 	m := moving.LaneMessage(kind, i.number, name)
-	shell.Do(func() {
-		shell.Handle(func(c *move.Core, now time.Duration) []move.Effect {
-			return c.HandleRequest(now, i.link.key.hub, m)
-		})
-	})
+	i.link.mesh.Moves.shell.HandleStep(i.link.key.hub, m, true)
 	return nil
 }
 

@@ -40,7 +40,6 @@ var (
 	errBacklog  = errors.New("peer does not read")
 	errLaneLost = errors.New("a lane can't be opened, or broke")
 	errHungUp   = errors.New("peer ended the link")
-	errOldPeer  = errors.New("a linked hub has an older version, or a different number of lanes")
 )
 
 // Config configures a Mesh. DefaultConfig sets the fields that have a default.

@@ -129,7 +129,7 @@ func (m moveLinks) Finish(number uint64, unknown []hub.ID) {
 // of peers, then its id. The interest may be out of date. A peer that is asked as the last resort
 // may know nothing.
 func (m moveLinks) Holder(namespace string, id hub.ConnectionID) (at hub.ID, isSure bool) {
-	if m.CanMove() != nil {
+	if !m.CanMove() {
 		return "", true
 	}
 	if stone, ok := m.shell.Tombstone(id); ok && m.linked[hub.ID(stone.Hub)] != nil {
@@ -165,18 +165,18 @@ func (m moveLinks) Takers() (all []hub.ID) {
 }
 
 // CanMove implements moving.Links.
-func (m moveLinks) CanMove() error {
+func (m moveLinks) CanMove() bool {
 	for _, l := range m.linked {
 		if !l.takesMoves {
-			return errOldPeer
+			return false
 		}
 	}
 	for _, l := range m.accepted {
 		if !l.takesMoves || int(l.most) != m.mesh.config.Lanes {
-			return errOldPeer
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
 // ThenInForce implements moving.Links.
@@ -184,7 +184,8 @@ func (m moveLinks) ThenInForce(keys []hub.Key, done func(error)) (forget func())
 	return m.mesh.ThenInForce(keys, done)
 }
 
-// unknownCalls returns the calls in line or under way that the move core does not know.
+// eachUnknown calls do with each call that has no result and that the move core does not know, in
+// their order. It holds the lock of the lane.
 func (l *lane) eachUnknown(do func(f *forwarding)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -27,9 +27,9 @@ type Standing struct {
 	// At is the hub that the tombstone names; empty: there is none. Without both the client can't
 	// have the connection back.
 	At hub.ID
-	// IsUnknown says that the hub has not looked, because too many clients wait. The client may ask
+	// IsBusy says that the hub has not looked, because too many clients wait. The client may ask
 	// again.
-	IsUnknown bool
+	IsBusy bool
 }
 
 // StartTake asks at a hub for a connection whose client has come to this hub. at is where the
@@ -103,7 +103,7 @@ func (c *Core) HandleStanding(now time.Duration, look Look, s Standing) []Effect
 	case s.At != "":
 		c.respond(by, Message{Kind: Elsewhere, Move: named, Hub: s.At})
 	default:
-		c.respond(by, Message{Kind: Refused, Move: named, IsFinal: !s.IsUnknown})
+		c.respond(by, Message{Kind: Refused, Move: named, IsFinal: !s.IsBusy})
 	}
 	return c.takeEffects()
 }

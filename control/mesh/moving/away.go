@@ -25,7 +25,7 @@ const (
 // moves that are under way then go on. moved may be called concurrently.
 func (s *Shell) MoveAway(ctx context.Context, ids []hub.ConnectionID, moved func()) int {
 	can := s.hub != nil
-	s.Do(func() { can = can && s.config.Links.CanMove() == nil })
+	s.Do(func() { can = can && s.config.Links.CanMove() })
 	if !can {
 		return 0
 	}

@@ -190,8 +190,8 @@ type offered struct {
 	err      error
 }
 
-// HandleStep makes a step of a peer an input of the core. It decodes a snapshot first, outside the
-// gate: that takes milliseconds. isRequest says that the peer has dialled the link.
+// HandleStep makes a step or a mark of a peer an input of the core. It decodes a snapshot first,
+// outside the gate: that takes milliseconds. isRequest says that the peer has dialled the link.
 func (s *Shell) HandleStep(from hub.ID, m move.Message, isRequest bool) {
 	if m.Kind == move.Offer {
 		o := offered{err: hub.ErrShuttingDown}

@@ -31,8 +31,9 @@ type Links interface {
 	Holder(namespace string, id hub.ConnectionID) (at hub.ID, isSure bool)
 	// Takers returns the linked peers that do not leave, in order. It may be called from anywhere.
 	Takers() []hub.ID
-	// CanMove returns nil if all linked hubs take part in moves.
-	CanMove() error
+	// CanMove reports whether all linked hubs take part in moves: none has an older version, or a
+	// different number of lanes.
+	CanMove() bool
 	// ThenInForce is that of hub.Interest.
 	ThenInForce(keys []hub.Key, done func(error)) (forget func())
 }

@@ -6,17 +6,14 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/connhub/connhub/control/mesh/handover"
 	"github.com/connhub/connhub/control/mesh/move"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 )
 
-const (
-	// partBytes is the most bytes of a body in a message (move.proto has a higher limit).
-	partBytes = 256 << 10
-	// mostBytes is the most bytes of a body (move.proto).
-	mostBytes = 256 << 20
-)
+// partBytes is the most bytes of a body in a message (move.proto has a higher limit).
+const partBytes = 256 << 10
 
 // ErrBroken: a message of a peer breaks a rule of move.proto.
 var ErrBroken = errors.New("broken message of a move")
@@ -124,8 +121,8 @@ func (a *Assembler) Add(p *peerv1.MoveMessage) (*move.Message, error) {
 		return nil, fmt.Errorf("%w: %v follows a part of %v", ErrBroken,
 			p.GetKind(), first.GetKind())
 	}
-	if len(a.parts)+len(p.GetBody()) > mostBytes {
-		return nil, fmt.Errorf("%w: a body above %d bytes", ErrBroken, mostBytes)
+	if len(a.parts)+len(p.GetBody()) > handover.MaxBytes {
+		return nil, fmt.Errorf("%w: a body above %d bytes", ErrBroken, handover.MaxBytes)
 	}
 	if p.GetMore() || first != nil {
 		a.parts = append(a.parts, p.GetBody()...)

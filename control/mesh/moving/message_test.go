@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
+	"github.com/connhub/connhub/control/mesh/handover"
 	"github.com/connhub/connhub/control/mesh/move"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -110,9 +111,9 @@ func TestPartsOfDifferentStepsAreRefused(t *testing.T) {
 	for i := 0; ; i++ {
 		_, err := endless.Add(part)
 		switch {
-		case errors.Is(err, ErrBroken) && i == mostBytes>>20:
+		case errors.Is(err, ErrBroken) && i == handover.MaxBytes>>20:
 			return
-		case err != nil || i > mostBytes>>20:
+		case err != nil || i > handover.MaxBytes>>20:
 			t.Fatalf("part %d of a body: %v", i, err)
 		}
 	}

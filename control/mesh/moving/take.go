@@ -196,7 +196,7 @@ func (all *takes) lookWhenRoom(look move.Look) {
 	case len(all.looks) < mostLooks:
 		all.looks = append(all.looks, lateLook{look, s.config.Now() + move.TakeTime})
 	default: // the client may ask again
-		busy := move.Standing{IsUnknown: true}
+		busy := move.Standing{IsBusy: true}
 		s.performAll(s.core.HandleStanding(s.config.Now(), look, busy))
 	}
 }
@@ -220,7 +220,7 @@ func (all *takes) lookFor(look move.Look) {
 	defer func() { all.isLooking = false }()
 	var standing move.Standing
 	p, ok := look.Proof.(*peerv1.TakeProof)
-	if ok && all.shell.hub != nil && all.shell.config.Links.CanMove() == nil {
+	if ok && all.shell.hub != nil && all.shell.config.Links.CanMove() {
 		var hash [sha256.Size]byte
 		copy(hash[:], p.GetProof())
 		standing.IsHere, standing.At = all.shell.hub.Moves().Standing(
