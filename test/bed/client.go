@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -61,6 +62,16 @@ func NewClient(conn net.Conn, address, path, protocol string) (*Client, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// Reliable is the subprotocol whose connections can be resumed.
+const Reliable = "json.reliable.webpubsub.azure.v1"
+
+// ResumeQuery is the query of a Reliable client that comes back for its connection.
+func ResumeQuery(connection, token string) string {
+	return url.Values{
+		"awps_connection_id": {connection}, "awps_reconnection_token": {token},
+	}.Encode()
 }
 
 // UpgradeRequest is the opening handshake (RFC 6455 §4.1) with the nonce of its example.

@@ -21,8 +21,7 @@ import (
 )
 
 const (
-	reliableProtocol = "json.reliable.webpubsub.azure.v1"
-	plainProtocol    = "json.connhub.v1"
+	plainProtocol = "json.connhub.v1"
 
 	// patienceOfClient is the silence after which a client gives its link up. It doubles with each
 	// link that says nothing, up to mostPatience: on a busy machine a link may take long.
@@ -159,13 +158,10 @@ func (l *clientLink) dial(ctx context.Context, address string) error {
 	defer stop()
 	path, protocol := l.client.path, plainProtocol
 	if l.client.spec.Reliable {
-		protocol = reliableProtocol
+		protocol = bed.Reliable
 	}
 	if l.resumed != "" {
-		path += "&" + url.Values{
-			"awps_connection_id":      {l.resumed},
-			"awps_reconnection_token": {l.client.token},
-		}.Encode()
+		path += "&" + bed.ResumeQuery(l.resumed, l.client.token)
 	}
 	l.wire, err = bed.NewClient(conn, address, path, protocol)
 	return err

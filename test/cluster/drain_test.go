@@ -369,7 +369,7 @@ func (v *traveller) useLink(ctx context.Context, begin func()) error {
 	v.journey.mu.Unlock()
 	path := v.path
 	if v.id != "" {
-		path += "&" + resumption(v.id, v.token)
+		path += "&" + bed.ResumeQuery(v.id, v.token)
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -380,7 +380,7 @@ func (v *traveller) useLink(ctx context.Context, begin func()) error {
 		_, _ = conn.Write(bed.MaskedFrame(bed.OpClose, []byte{0x03, 0xe8})) // 1000: for good
 		_ = conn.Close()
 	})()
-	link, err := bed.NewClient(conn, address, path, reliable)
+	link, err := bed.NewClient(conn, address, path, bed.Reliable)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,9 +18,6 @@ import (
 	"github.com/connhub/connhub/test/bed"
 	"github.com/connhub/connhub/test/bed/tally"
 )
-
-// reliable is the subprotocol whose connections can be resumed.
-const reliable = "json.reliable.webpubsub.azure.v1"
 
 // TestTake: clients come back at further hubs, and have their connections there.
 func TestTake(t *testing.T) {
@@ -41,21 +37,14 @@ func TestTake(t *testing.T) {
 // The client comes to one of them, too.
 func (c *cluster) knock(t *testing.T, r *returning) {
 	t.Helper()
-	path := r.path + "&" + resumption(r.id, "a wrong token")
+	path := r.path + "&" + bed.ResumeQuery(r.id, "a wrong token")
 	for _, other := range c.nodes {
 		conn, err := net.Dial("tcp", other.Clients)
 		bed.Report(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
-		_, err = io.WriteString(conn, bed.UpgradeRequest(other.Clients, path, reliable))
+		_, err = io.WriteString(conn, bed.UpgradeRequest(other.Clients, path, bed.Reliable))
 		bed.Report(t, err)
 	}
-}
-
-// resumption returns the query of a client that comes back.
-func resumption(id, token string) string {
-	return url.Values{
-		"awps_connection_id": {id}, "awps_reconnection_token": {token},
-	}.Encode()
 }
 
 // comeAnywhere drops a client's link again and again, while all hubs send to it by its group, its
@@ -139,14 +128,14 @@ func (r *returning) come(t *testing.T, n *node) {
 	t.Helper()
 	path := r.path
 	if r.id != "" {
-		path += "&" + resumption(r.id, r.token)
+		path += "&" + bed.ResumeQuery(r.id, r.token)
 	}
 	// A hub that can't have the connection now says 503, and the client asks again.
 	testkit.Eventually(t, "the hub gives the client its connection", func() bool {
 		conn, err := net.Dial("tcp", n.Clients)
 		bed.Report(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
-		r.link, err = bed.NewClient(conn, n.Clients, path, reliable)
+		r.link, err = bed.NewClient(conn, n.Clients, path, bed.Reliable)
 		return err == nil && r.readGreeting(t)
 	})
 }

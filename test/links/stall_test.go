@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -31,8 +30,6 @@ const (
 	stallOthers = 4
 	// afterStop is the text with which clients have come through.
 	afterStop = "after the stop"
-	// reliable is the subprotocol whose connections can be resumed.
-	reliable = "json.reliable.webpubsub.azure.v1"
 )
 
 // stalled has hubs that are to be stopped, and the work of their clients meanwhile. The clients
@@ -280,7 +277,7 @@ func (s *stalled) stay(who string, c *bed.Client) {
 // begin lets clients begin the work that they end while the hub is stopped.
 func (s *stalled) begin(t *testing.T, d door, p *bed.Process) {
 	t.Helper()
-	back := d.dial(t, p, "/client/hubs/default?user=back", reliable)
+	back := d.dial(t, p, "/client/hubs/default?user=back", bed.Reliable)
 	_, greeting, err := back.ReadFrame(nil)
 	var hello struct{ ConnectionID, ReconnectionToken string }
 	if err := json.Unmarshal(greeting, &hello); err != nil {
@@ -317,12 +314,8 @@ func (s *stalled) begin(t *testing.T, d door, p *bed.Process) {
 		return &begun{knocking, firstPart}
 	})
 	s.come(d.name+": a mute client", p, "/ws", "", func() net.Conn { return mute })
-	query := url.Values{
-		"awps_connection_id":      {hello.ConnectionID},
-		"awps_reconnection_token": {hello.ReconnectionToken},
-	}
-	path := "/client/hubs/default?" + query.Encode()
-	s.come(d.name+": a client that came back", p, path, reliable, func() net.Conn {
+	path := "/client/hubs/default?" + bed.ResumeQuery(hello.ConnectionID, hello.ReconnectionToken)
+	s.come(d.name+": a client that came back", p, path, bed.Reliable, func() net.Conn {
 		return d.connect(t, p)
 	})
 }
