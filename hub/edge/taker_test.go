@@ -32,6 +32,7 @@ type mover struct {
 	before func(context.Context) error
 	after  func(hub.ConnectionID)
 
+	turn  chan struct{} // of capacity 1: one connection is asked for and moved at a time
 	mu    sync.Mutex
 	calls []hub.ConnectionID
 }
@@ -50,6 +51,9 @@ func (m *mover) Take(
 			return err
 		}
 	}
+	// Two takes of one connection find it at one of the two hubs, never at neither.
+	m.turn <- struct{}{}
+	defer func() { <-m.turn }()
 	if _, err := m.to.Resume(ctx, namespace, string(id), token); err == nil {
 		return nil // it is here already
 	}
@@ -116,7 +120,7 @@ type pair struct {
 func onPair(t *testing.T, test func(t *testing.T, p *pair), setups ...setup) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		p := &pair{mover: &mover{}}
+		p := &pair{mover: &mover{turn: make(chan struct{}, 1)}}
 		p.old = p.newHub(t, nil, setups)
 		defer p.old.done()
 		p.new = p.newHub(t, p.mover, setups)
