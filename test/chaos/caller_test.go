@@ -176,7 +176,8 @@ func newReceipt(r *controlv1.Receipt) verdict.Receipt {
 		r.GetAcked() + r.GetInTransfer()
 	return verdict.Receipt{
 		Matched: int(r.GetMatched()), States: int(states) + dropped, Acked: int(r.GetAcked()),
-		Dropped: dropped, Unreachable: r.GetUnreachableHubs(), Duplicate: r.GetDuplicate(),
+		Dropped: dropped, InTransfer: int(r.GetInTransfer()),
+		Unreachable: r.GetUnreachableHubs(), Duplicate: r.GetDuplicate(),
 	}
 }
 

@@ -115,6 +115,7 @@ type Receipt struct {
 	States      int      // the sum of all states; equal to Matched, unless the receipt is wrong
 	Acked       int      // connections whose client has acknowledged the message
 	Dropped     int      // connections that will not get the message
+	InTransfer  int      // connections that were on the move when the wait ended
 	Unreachable []string // ids of hubs that the numbers leave out
 	Duplicate   bool     // a hub had seen an earlier attempt
 }

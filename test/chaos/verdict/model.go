@@ -48,6 +48,26 @@ func (s *send) begun() int { return s.attempts[0].begun }
 // last returns the attempt whose answer counts.
 func (s *send) last() *attempt { return &s.attempts[len(s.attempts)-1] }
 
+// isStreamed reports whether a send was sent on a stream, and not again.
+func (s *send) isStreamed() bool { return s.last().stream > 0 && len(s.attempts) == 1 }
+
+// source is a caller, and the only hub that it has called for a send.
+type source struct {
+	caller int
+	hub    string
+}
+
+// source returns the source of a send. ok is false if its attempts went through several hubs.
+func (s *send) source() (of source, ok bool) {
+	of = source{s.caller, s.attempts[0].hub}
+	for _, a := range s.attempts {
+		if a.hub != of.hub {
+			return source{}, false
+		}
+	}
+	return of, true
+}
+
 // connection is a connection with its messages.
 type connection struct {
 	id         string

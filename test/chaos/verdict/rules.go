@@ -35,8 +35,9 @@ var rules = []rule{
 		false, findLost,
 	},
 	{"doubled", "a connection gets a message once, under one sequence id", false, findDoubled},
-	{"reordered", "a send that began after another one had returned arrives behind it; " +
-		"sends of a stream arrive in its order", false, findReordered},
+	{"reordered", "a send that began after another one had returned arrives behind it, unless " +
+		"that one has counted a connection as in transfer, and went through another hub or for " +
+		"another caller; sends of a stream arrive in its order", false, findReordered},
 	{
 		"gap", "sequence ids have no gap, and keep their messages when a client comes back",
 		false, findGaps,
@@ -166,36 +167,69 @@ func findDoubled(m *model) (found []Violation) {
 
 func findReordered(m *model) (found []Violation) {
 	for _, c := range m.listed {
-		var latest *send            // of those that came before: the send that began last
-		inStream := map[int]*send{} // the same for each stream
+		before := gotSends{ofSource: map[source]*send{}, ofStream: map[int]*send{}}
 		for _, s := range c.firsts {
-			a := s.last()
-			var overtaken *send
-			if m.isClean(s, c) && beginsAfter(latest, a.ended) {
-				overtaken = latest
-			}
-			// A stream has a single entry hub. It keeps its order also if a peer is unreachable.
-			isStreamed := a.stream > 0 && len(s.attempts) == 1
-			if isStreamed && beginsAfter(inStream[a.stream], s.begun()) {
-				overtaken = inStream[a.stream]
-			}
-			if overtaken != nil {
+			if overtaken := before.findOvertaken(m, c, s); overtaken != nil {
 				found = append(found, Violation{
 					Text: fmt.Sprintf("send %d of caller %d came behind send %d of caller %d",
 						s.number, s.caller, overtaken.number, overtaken.caller),
 					At: c.got[s.number], Connection: c.id, Send: s.number,
 				})
 			}
-			if latest == nil || beginsAfter(s, latest.begun()) {
-				latest = s
-			}
-			if before := inStream[a.stream]; isStreamed &&
-				(before == nil || beginsAfter(s, before.begun())) {
-				inStream[a.stream] = s
-			}
+			before.add(s)
 		}
 	}
 	return found
+}
+
+// gotSends are the sends that a connection has got so far. Of each set it has the send that began
+// last.
+type gotSends struct {
+	last     *send
+	ofSource map[source]*send
+	ofStream map[int]*send
+}
+
+// findOvertaken returns a send before s that should have come behind it, or nil.
+func (g *gotSends) findOvertaken(m *model, c *connection, s *send) (overtaken *send) {
+	a := s.last()
+	// A stream has a single entry hub. It keeps its order also if a peer is unreachable.
+	if s.isStreamed() && beginsAfter(g.ofStream[a.stream], s.begun()) {
+		return g.ofStream[a.stream]
+	}
+	before := g.last
+	if a.receipt.InTransfer > 0 {
+		// It had not reached every outbox when its wait ended. Only the hub that was called keeps
+		// such sends of a caller in order.
+		of, ok := s.source()
+		if !ok {
+			return nil
+		}
+		before = g.ofSource[of]
+	}
+	if m.isClean(s, c) && beginsAfter(before, a.ended) {
+		return before
+	}
+	return nil
+}
+
+func (g *gotSends) add(s *send) {
+	g.last = later(g.last, s)
+	if of, ok := s.source(); ok {
+		g.ofSource[of] = later(g.ofSource[of], s)
+	}
+	if s.isStreamed() {
+		stream := s.last().stream
+		g.ofStream[stream] = later(g.ofStream[stream], s)
+	}
+}
+
+// later returns the send that began later. before may be nil.
+func later(before, s *send) *send {
+	if before == nil || beginsAfter(s, before.begun()) {
+		return s
+	}
+	return before
 }
 
 func beginsAfter(s *send, at int) bool { return s != nil && s.begun() > at }

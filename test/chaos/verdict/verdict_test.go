@@ -88,6 +88,26 @@ var seededFaults = []struct {
 		w.moveBehind(c, one, two)
 		return true
 	}},
+	{"a send in transfer falls behind its caller's next", "reordered", func(
+		w *world, m *model, pick picker,
+	) bool {
+		c, i := pickFirst(m, pick, func(c *connection, i int) bool {
+			if i+1 == len(c.firsts) {
+				return false
+			}
+			s, next := c.firsts[i], c.firsts[i+1]
+			of, ok := s.source()
+			ofNext, nextOk := next.source()
+			return ok && nextOk && of == ofNext && m.isClean(s, c) &&
+				beginsAfter(next, s.last().ended)
+		})
+		if c == nil {
+			return false
+		}
+		w.Events[c.firsts[i].last().ended].Receipt.InTransfer = 1
+		w.moveBehind(c, c.firsts[i].number, c.firsts[i+1].number)
+		return true
+	}},
 	{"a receipt counts an ack too much", "acked", func(w *world, _ *model, pick picker) bool {
 		i := pickAnswer(w, pick, func(Event) bool { return true })
 		w.Events[i].Receipt.Acked = len(w.Clients) + 1
@@ -302,6 +322,14 @@ func TestVerdicts(t *testing.T) {
 	unreachable.Receipt = Receipt{Unreachable: []string{"hub1"}}
 	unknown := answered
 	unknown.Outcome, unknown.Receipt = Unknown, Receipt{}
+	inTransfer := answered
+	inTransfer.Receipt.InTransfer = 1
+	overtakes := arrives
+	overtakes.Send = 2
+	isLate := arrives
+	isLate.Sequence = 2
+	ofOther := second
+	ofOther.Caller = 1
 	for _, c := range []struct {
 		name   string
 		moves  Moves
@@ -441,6 +469,33 @@ func TestVerdicts(t *testing.T) {
 			dials, connects, sends, arrives, answered, second, loses, resumes, isBack,
 			{Kind: Arrived, Link: 2, Connection: "hub1.1", Send: 2, Sequence: 1},
 		}},
+		{
+			"a later send comes first", Takes, "reordered",
+			[]Event{dials, connects, sends, answered, second.at("hub3"), overtakes, isLate},
+		},
+		{
+			"a later send through another hub comes before a send in transfer",
+			Takes, "",
+			[]Event{dials, connects, sends, inTransfer, second.at("hub3"), overtakes, isLate},
+		},
+		{
+			"a later send through the same hub comes before a send in transfer", Takes,
+			"reordered",
+			[]Event{dials, connects, sends, inTransfer, second, overtakes, isLate},
+		},
+		{
+			"a later send of another caller comes before a send in transfer",
+			Takes, "",
+			[]Event{dials, connects, sends, inTransfer, ofOther, overtakes, isLate},
+		},
+		{
+			"a later send comes before a send in transfer that went through two hubs",
+			Takes, "",
+			[]Event{
+				dials, connects, sends.at("hub3"), unknown, sends, inTransfer, second,
+				overtakes, isLate,
+			},
+		},
 		{
 			"a replay on the same link", NoMoves, "doubled",
 			[]Event{dials, connects, sends, arrives, arrives, answered},

@@ -35,6 +35,8 @@ const (
 //
 // A message may still arrive from a hub in unreachable_hubs. It keeps its order relative to sends
 // through the same hub. It may arrive after a later message that was sent through a different hub.
+// The same holds for a connection that a receipt counts as in_transfer: the message may not have
+// reached QUEUED there. The sends of a caller through one hub keep their order all the same.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 // The errors that any method can return are listed there.
@@ -138,6 +140,8 @@ type DeliveryService_SendStreamClient = grpc.BidiStreamingClient[SendStreamReque
 //
 // A message may still arrive from a hub in unreachable_hubs. It keeps its order relative to sends
 // through the same hub. It may arrive after a later message that was sent through a different hub.
+// The same holds for a connection that a receipt counts as in_transfer: the message may not have
+// reached QUEUED there. The sends of a caller through one hub keep their order all the same.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 // The errors that any method can return are listed there.
