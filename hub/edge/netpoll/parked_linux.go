@@ -184,7 +184,7 @@ func (p *parked) giveBackBuffer() {
 	if in.w > in.r && !p.closed {
 		p.stash = bytes.Clone(in.bytes[in.r:in.w])
 		p.startClock()
-		limit := p.due - p.poller.sinceStart()
+		limit := max(p.due-p.poller.sinceStart(), 1)
 		if p.timer == nil {
 			p.timer = time.AfterFunc(limit, p.notifyReadable)
 		} else {
