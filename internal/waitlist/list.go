@@ -83,7 +83,7 @@ func (l *List[T]) Add(item T, until time.Time, start func(done func()) (stop fun
 func (l *List[T]) fireLocked(at time.Time) {
 	if l.at.IsZero() || at.Before(l.at) {
 		l.at = at
-		l.timer.Reset(max(time.Until(at), 1)) // 0 crashes Go 1.26 in a bubble now and then
+		l.timer.Reset(time.Until(at))
 	}
 }
 
