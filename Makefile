@@ -26,6 +26,8 @@ INPUTS ?= 10000000
 # Of make chaos: how many schedules run, and the first of them.
 SEEDS ?= 20
 SEED ?= 1
+# Of make deploys: how often each hub restarts.
+RESTARTS ?= 20
 # BENCH selects the benchmarks of make bench and bench-micro by a regular expression. RUNS is how
 # often make bench runs each; the middle run counts.
 BENCH ?= .
@@ -98,6 +100,10 @@ test-cluster: need-go ## Run the tests of a cluster in their long form, about 7 
 .PHONY: test-links
 test-links: need-go ## Run the tests of many links and strangers in their long form, about 5 minutes
 	CONNHUB_TEST_LONG=1 go test -count=1 -p 1 -timeout 30m -v ./test/links ./test/strangers
+
+.PHONY: deploys
+deploys: need-go ## Restart three hubs under load RESTARTS (20) times, in about a minute
+	CONNHUB_TEST_LONG=1 go test -count=1 -timeout 30m -v -run TestDrains ./test/cluster -restarts $(RESTARTS)
 
 # A failure prints its seed, and the line that runs it again.
 .PHONY: chaos

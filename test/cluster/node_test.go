@@ -27,11 +27,13 @@ type node struct {
 // at puts members at a hub.
 func at(n *node) func(*tally.Member) *node { return func(*tally.Member) *node { return n } }
 
-// invite returns where a member connects, with a token of this hub.
-func (n *node) invite(ctx context.Context, m *tally.Member) (path string, err error) {
+// invite returns where a member connects, with a token of this hub, and with roles.
+func (n *node) invite(
+	ctx context.Context, m *tally.Member, roles ...string,
+) (path string, err error) {
 	token, err := controlv1.NewAccessServiceClient(n.backend).IssueClientToken(ctx,
 		&controlv1.IssueClientTokenRequest{
-			Namespace: m.Namespace, User: m.User, Groups: m.Groups,
+			Namespace: m.Namespace, User: m.User, Groups: m.Groups, Roles: roles,
 		})
 	if err != nil {
 		return "", err
