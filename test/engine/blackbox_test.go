@@ -38,8 +38,10 @@ func measureShipped(t *testing.T, title string) {
 // blackBox is a process of the shipped binary, with default flags but for those of startServe.
 type blackBox struct {
 	Clients, Control, Ops string // addresses
+	Hub                   string // the hub's id
 
 	command *exec.Cmd
+	drained chan time.Duration // takes how long the drain of the hub took
 }
 
 // startBinary runs the binary on the hub's core, with further flags. Clients need no token.
@@ -59,10 +61,11 @@ func startServe(flags ...string) (*blackBox, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &blackBox{command: exec.Command(os.Getenv(binaryVariable), append([]string{
+	b := &blackBox{drained: make(chan time.Duration, 1)}
+	b.command = exec.Command(os.Getenv(binaryVariable), append([]string{
 		"serve", "--backend-secret-file", file, "--listen-clients", "127.0.0.1:0",
 		"--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0",
-	}, flags...)...)}
+	}, flags...)...)
 	b.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := b.command.StderrPipe()
 	if err != nil {
@@ -85,7 +88,7 @@ func startServe(flags ...string) (*blackBox, error) {
 // block the binary.
 func (b *blackBox) await(log *bufio.Scanner) error {
 	for log.Scan() {
-		var line struct{ Msg, Clients, Control, Ops string }
+		var line struct{ Msg, Clients, Control, Ops, Hub string }
 		if json.Unmarshal(log.Bytes(), &line) != nil {
 			return fmt.Errorf("the binary: %s", log.Text())
 		}
@@ -93,14 +96,25 @@ func (b *blackBox) await(log *bufio.Scanner) error {
 		case "starting":
 			b.Clients, b.Control, b.Ops = line.Clients, line.Control, line.Ops
 		case "ready":
-			go func() {
-				for log.Scan() {
-				}
-			}()
+			b.Hub = line.Hub
+			go b.follow(log)
 			return nil
 		}
 	}
 	return fmt.Errorf("the binary is not ready: %w", log.Err())
+}
+
+// follow reads the log until its end, and notes the end of the drain.
+func (b *blackBox) follow(log *bufio.Scanner) {
+	for log.Scan() {
+		var line struct{ Msg, Took string }
+		if json.Unmarshal(log.Bytes(), &line) != nil || line.Msg != "drained" {
+			continue
+		}
+		if took, err := time.ParseDuration(line.Took); err == nil {
+			b.drained <- took
+		}
+	}
 }
 
 // kill ends the process. Its figures have been read by then.
@@ -112,8 +126,13 @@ func (b *blackBox) kill() {
 // cpu returns a clock of the CPU time of the binaries and this process together. Each of them is
 // idle while another works.
 func cpu(binaries ...*blackBox) func() time.Duration {
-	return func() time.Duration {
-		sum := cpuTime()
+	theirs := cpuOf(binaries...)
+	return func() time.Duration { return cpuTime() + theirs() }
+}
+
+// cpuOf returns a clock of the CPU time of the binaries alone.
+func cpuOf(binaries ...*blackBox) func() time.Duration {
+	return func() (sum time.Duration) {
 		for _, b := range binaries {
 			sum += clockTime(processClock(b.command.Process.Pid))
 		}

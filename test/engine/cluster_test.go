@@ -34,9 +34,9 @@ func serveEtcd() error {
 	return answerLines(func(bool) (any, error) { return etcd.Endpoint(), nil })
 }
 
-// startCluster starts that many hubs, and returns when each hub knows the interests of all its
-// peers.
-func startCluster(size int) (*cluster, error) {
+// startCluster starts that many hubs, with further flags, and returns when each hub knows the
+// interests of all its peers.
+func startCluster(size int, flags ...string) (*cluster, error) {
 	c := &cluster{}
 	var err error
 	if c.etcd, err = startChild(etcdRole, loadCore); err != nil {
@@ -56,7 +56,9 @@ func startCluster(size int) (*cluster, error) {
 		return nil, err
 	}
 	for range size {
-		hub, err := startBinary("--etcd-endpoints", endpoint, "--peer-secret-file", file)
+		hub, err := startBinary(append([]string{
+			"--etcd-endpoints", endpoint, "--peer-secret-file", file,
+		}, flags...)...)
 		if err != nil {
 			return nil, err
 		}

@@ -3,7 +3,9 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +32,7 @@ type crowd struct {
 	mu      sync.Mutex
 	sockets []*socket
 	watcher *watcher // reads instead of run; nil: run reads
+	leaves  bool     // clients that the hub closes leave; otherwise that is an error
 	wanted  drain
 	drained chan error // gets the result of the drain; nil: no drain waits
 	err     error      // the first error of a client, until a drain returns it
@@ -67,6 +70,10 @@ func (c *crowd) obey(o order) (any, error) {
 		lags = c.takeLags()
 	case o.Close:
 		err = c.close()
+	case o.Leave:
+		c.mu.Lock()
+		c.leaves = true
+		c.mu.Unlock()
 	}
 	return report{time.Since(began), lags}, err
 }
@@ -141,10 +148,15 @@ func (c *crowd) passLocked(buffer []byte) {
 		if s.paused || c.watcher != nil {
 			continue
 		}
-		if err := s.read(buffer); err != nil && c.err == nil {
+		err := s.read(buffer)
+		if c.leaves && errors.Is(err, errClosed) {
+			err = s.leave()
+		}
+		if err != nil && c.err == nil {
 			c.err = fmt.Errorf("client %d: %w", i, err)
 		}
 	}
+	c.sockets = slices.DeleteFunc(c.sockets, func(s *socket) bool { return s.hasLeft })
 	if c.drained == nil {
 		return
 	}

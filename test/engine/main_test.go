@@ -75,6 +75,7 @@ var figures = map[string]func() ([]row, error){
 	"TestShapesForwarded": measureShapesForwarded,
 	"TestRates":           measureRates,
 	"TestHeapFloor":       measureHeapFloor,
+	"TestMoves":           measureMoves,
 }
 
 func TestFanout(t *testing.T)        { measure(t, "fan-out of 128 bytes to 5,000") }
@@ -106,6 +107,7 @@ func TestShapesGroup(t *testing.T)     { measureShipped(t, "a send a request, to
 func TestShapesForwarded(t *testing.T) { measureShipped(t, "a send a request, to another hub") }
 func TestRates(t *testing.T)           { measureShipped(t, "from a due send to its client") }
 func TestHeapFloor(t *testing.T)       { measureShipped(t, "with a heap floor / Go's own floor") }
+func TestMoves(t *testing.T)           { measureShipped(t, "clients of a hub that drains") }
 
 // measure runs the figure of this test as often as asked, and prints its table.
 func measure(t *testing.T, title string) {

@@ -24,6 +24,7 @@ type order struct {
 	Watch bool `json:",omitempty"`
 	Lags  bool `json:",omitempty"` // report the latencies since the last such order
 	Close bool `json:",omitempty"` // all clients reset their sockets
+	Leave bool `json:",omitempty"` // from now on clients leave that the hub closes
 }
 
 // opening connects clients.

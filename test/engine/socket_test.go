@@ -34,6 +34,8 @@ type socket struct {
 	fd     int
 	secure *tls.Conn // over fd; nil without TLS
 	paused bool
+	// hasLeft says that the client has closed the socket, after the hub's close frame.
+	hasLeft bool
 
 	head    []byte // the header of a frame that has not arrived whole
 	opcode  byte
@@ -200,9 +202,18 @@ func (s *socket) end() error {
 	case opPing:
 		return s.write(clientFrame(opPong, payload))
 	case opClose:
-		return fmt.Errorf("the hub closed: %q", payload)
+		return fmt.Errorf("%w: %q", errClosed, payload)
 	}
 	return nil
+}
+
+// errClosed: the hub has sent a close frame.
+var errClosed = errors.New("the hub closed")
+
+// leave answers a close frame, and closes the socket.
+func (s *socket) leave() error {
+	s.hasLeft = true
+	return errors.Join(s.write(clientFrame(opClose, nil)), syscall.Close(s.fd))
 }
 
 // clientFrame returns a frame of at most 125 bytes. The mask is constant: it protects proxies from
