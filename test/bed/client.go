@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -97,6 +98,10 @@ func (c *Client) shakeHands(address, path, protocol string) error {
 		return err
 	}
 	_ = response.Body.Close() // a 101 has none
+	if response.StatusCode == http.StatusServiceUnavailable {
+		seconds, err := strconv.Atoi(response.Header.Get("Retry-After"))
+		return errors.Join(RefusedError{time.Duration(seconds) * time.Second}, err)
+	}
 	accept := response.Header.Get("Sec-WebSocket-Accept")
 	if response.StatusCode != http.StatusSwitchingProtocols ||
 		accept != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
@@ -107,6 +112,13 @@ func (c *Client) shakeHands(address, path, protocol string) error {
 	}
 	return c.Conn.SetDeadline(time.Time{})
 }
+
+// RefusedError says that the hub has answered the handshake with 503.
+type RefusedError struct {
+	RetryAfter time.Duration // when the client should come back
+}
+
+func (e RefusedError) Error() string { return fmt.Sprintf("refused for %v", e.RetryAfter) }
 
 // ClosedError tells how the hub closed a connection. Two of them are equal if all fields are.
 type ClosedError struct {

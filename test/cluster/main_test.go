@@ -9,5 +9,7 @@ import (
 
 // TestMain plays these roles too.
 func TestMain(m *testing.M) {
-	bed.Main(m, map[string]func() error{etcd.Role: etcd.Serve, crowdRole: serveCrowd})
+	bed.Main(m, map[string]func() error{
+		etcd.Role: etcd.Serve, crowdRole: serveCrowd, exileRole: serveExiles,
+	})
 }

@@ -122,8 +122,13 @@ type audience struct {
 // gather brings an audience in: so many clients at each hub.
 func (c *cluster) gather(t *testing.T, each int, namespace string) *audience {
 	t.Helper()
+	return gatherAt(t, c.nodes, each, namespace)
+}
+
+func gatherAt(t *testing.T, nodes []*node, each int, namespace string) *audience {
+	t.Helper()
 	a := &audience{namespace: namespace}
-	for _, n := range c.nodes {
+	for _, n := range nodes {
 		path, err := n.invite(t.Context(), &tally.Member{Namespace: namespace, User: "one-of-many"})
 		if err != nil {
 			t.Fatal(err)
