@@ -41,7 +41,7 @@ type Route struct {
 // stretch a lease.
 //
 // Every member that may have matching clients is in To or in Unreachable. A hub that is left out
-// has confirmed, within the lease, that it has none.
+// has confirmed, within the lease, that it has none, or has said farewell: then it never has any.
 //
 // memory is an empty slice for Route.To, whose room spares an allocation; nil: none.
 func (c *Core) FindRoute(memory []Destination, now time.Duration, q Query) Route {
@@ -56,6 +56,7 @@ func (c *Core) FindRoute(memory []Destination, now time.Duration, q Query) Route
 	for _, id := range c.order {
 		p := c.peers[id]
 		switch o := p.out; {
+		case p.farewell: // its links are about to end
 		case o != nil && o.linked:
 			flood := !o.filter.holdsLease(now)
 			if flood || bornAt(q.Hubs, id) || o.filter.wantsAny(hashes) {
