@@ -18,7 +18,8 @@
 //   - The hub takes no new clients and calls. Calls in flight get [callGrace]. Backends that watch
 //     events hear that the hub leaves.
 //   - Move resumable connections to the peers. Meanwhile close the other clients with 1001, spread
-//     over [DrainConfig].Period. Peers still send to the rest.
+//     over [DrainConfig].Period. Peers still send to the rest. At the end wait until the moves are
+//     over, within [moveGrace].
 //   - Wait for the ends of the clients, within [closeGrace]. That ends the waits inside the last
 //     calls.
 //   - Tell the peers that this hub holds nothing any more, and remove its key from etcd, within

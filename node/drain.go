@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/connhub/connhub/control"
+	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/config"
 )
@@ -23,6 +24,10 @@ const (
 	defaultDrainPeriod = 30 * time.Second
 	// maxDrain bounds both: a longer drain is a forgotten hub.
 	maxDrain = time.Hour
+	// moveGrace is for the moves that have begun when the drain is over. A hub that leaves earlier
+	// would leave them in doubt at its peers. It is more than the 500 ms that the other hubs have
+	// for their marks. A move to a hub that does not answer lasts longer, and is not waited for.
+	moveGrace = time.Second
 )
 
 // DrainConfig configures how a hub leaves its clients. DefaultDrainConfig fills it. Without delay
@@ -55,7 +60,7 @@ type drain struct {
 	// Static.
 	config DrainConfig
 	hub    *hub.Hub
-	move   moveFunc // nil: there are no other hubs
+	moves  *mesh.Moves // nil: there are no other hubs
 	logger *slog.Logger
 
 	begun     chan struct{} // closed by Begin
@@ -70,8 +75,8 @@ type drain struct {
 
 var _ control.Drainer = (*drain)(nil)
 
-func newDrain(c DrainConfig, h *hub.Hub, move moveFunc, logger *slog.Logger) *drain {
-	return &drain{config: c, hub: h, move: move, logger: logger, begun: make(chan struct{})}
+func newDrain(c DrainConfig, h *hub.Hub, moves *mesh.Moves, logger *slog.Logger) *drain {
+	return &drain{config: c, hub: h, moves: moves, logger: logger, begun: make(chan struct{})}
 }
 
 // Begin implements control.Drainer. The hub drains when it serves.
@@ -146,14 +151,18 @@ func (d *drain) releaseClients(p *parts) error {
 	d.logger.Info("drain closes clients", slog.Int("connections", held))
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &exodus{
-		hub: d.hub, period: d.config.Period, move: d.move,
+		hub: d.hub, period: d.config.Period,
 		moved:  func() { d.moved.Add(1) },
 		closed: func(count int) { d.closed.Add(int64(count)) },
+	}
+	if d.moves != nil {
+		e.move = d.moves.MoveAway
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		e.run(ctx)
+		d.awaitMoves(ctx)
 	}()
 	failed := p.awaitDone(done)
 	cancel()
@@ -167,6 +176,18 @@ func (d *drain) releaseClients(p *parts) error {
 		slog.Int("left_open", d.hub.Len()),
 		slog.Duration("took", time.Since(began).Round(time.Millisecond)))
 	return nil
+}
+
+// awaitMoves waits for moves that have begun, for moveGrace at most.
+func (d *drain) awaitMoves(ctx context.Context) {
+	if d.moves == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, moveGrace)
+	defer cancel()
+	if err := d.moves.AwaitMoves(ctx); err != nil {
+		d.logger.Warn("drain ends before its moves", slog.Any("error", err))
+	}
 }
 
 func (d *drain) registerMetrics(r prometheus.Registerer) {

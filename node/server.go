@@ -199,11 +199,11 @@ func (s *server) joinParts(plan Config, registry *prometheus.Registry) error {
 		return err
 	}
 
-	var move moveFunc
+	var moves *mesh.Moves
 	if s.cluster != nil {
-		move = s.cluster.mesh.Moves.MoveAway
+		moves = s.cluster.mesh.Moves
 	}
-	s.drain = newDrain(plan.Drain, s.hub, move, s.logger)
+	s.drain = newDrain(plan.Drain, s.hub, moves, s.logger)
 	s.drain.registerMetrics(registry)
 	if err = s.joinBackends(plan, registry); err != nil {
 		return err

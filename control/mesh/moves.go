@@ -109,6 +109,9 @@ func (m *Moves) MoveAway(ctx context.Context, ids []hub.ConnectionID, moved func
 	return m.shell.MoveAway(ctx, ids, moved)
 }
 
+// AwaitMoves waits until no move needs this hub any more: see moving.Shell.AwaitMoves.
+func (m *Moves) AwaitMoves(ctx context.Context) error { return m.shell.AwaitMoves(ctx) }
+
 // Forward begins a call to t while moves concern this hub. This hub is a destination, too: its
 // part is carried out as that of a peer. Gathering.Insist has nothing to do.
 func (m *Moves) Forward(c *Call, namespace string, t *hub.Target) (g *Gathering, route Route) {

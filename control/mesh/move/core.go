@@ -41,14 +41,13 @@ type Config struct {
 type Core struct {
 	*links
 	origin
+	transfers
 
 	now     time.Duration
 	maxHeld int
 	dead    map[hub.ID]struct{} // hubs that are declared dead
 
-	begun      uint64 // moves that this hub has begun as the old hub
-	departures departures
-	arrivals   map[ID]*arrival
+	begun uint64 // moves that this hub has begun as the old hub
 	// wanted is the latest taker that waits until a connection can move again.
 	wanted map[hub.ConnectionID]taker
 	takes  map[hub.ConnectionID]*take // of clients of this hub
@@ -63,11 +62,12 @@ func New(config Config) *Core {
 		in: map[hub.ID]struct{}{}, out: map[hub.ID]uint64{},
 	}
 	return &Core{
-		links:   l,
-		origin:  origin{links: l, calls: map[uint64]*call{}, marks: map[ID]*mark{}},
-		maxHeld: config.MaxHeld, dead: map[hub.ID]struct{}{}, departures: departures{},
-		arrivals: map[ID]*arrival{}, wanted: map[hub.ConnectionID]taker{},
-		takes: map[hub.ConnectionID]*take{}, answers: answers{},
+		links:     l,
+		origin:    origin{links: l, calls: map[uint64]*call{}, marks: map[ID]*mark{}},
+		transfers: transfers{departures{}, map[ID]*arrival{}},
+		maxHeld:   config.MaxHeld, dead: map[hub.ID]struct{}{},
+		wanted: map[hub.ConnectionID]taker{}, takes: map[hub.ConnectionID]*take{},
+		answers: answers{},
 	}
 }
 

@@ -51,12 +51,22 @@ func (c *Core) StartMove(
 	return c.takeEffects(), true
 }
 
+// transfers are the moves that a hub has a part in, as the old hub or as the new hub.
+type transfers struct {
+	departures departures
+	arrivals   map[ID]*arrival
+}
+
+// HasMoves reports whether a connection is on its way from this hub or to it. A move counts until
+// this hub may forget it.
+func (t *transfers) HasMoves() bool { return len(t.departures)+len(t.arrivals) > 0 }
+
 // isBusy reports whether a connection can't begin a move.
-func (c *Core) isBusy(connection hub.ConnectionID) bool {
-	if c.departures.findConnection(connection) != nil {
+func (t *transfers) isBusy(connection hub.ConnectionID) bool {
+	if t.departures.findConnection(connection) != nil {
 		return true
 	}
-	for _, a := range c.arrivals {
+	for _, a := range t.arrivals {
 		if a.move.Connection == connection && !a.isComplete() {
 			return true
 		}

@@ -100,3 +100,33 @@ func (s *Shell) moveTo(ctx context.Context, id hub.ConnectionID, to hub.ID) (beg
 		return true, false
 	}
 }
+
+// moveWaits are the waits for the end of all moves of a hub. They change within Shell.Do.
+type moveWaits []chan<- struct{}
+
+// AwaitMoves waits until no connection is on its way from this hub or to it: the hub is then
+// needed for no move that has begun. It returns the error of ctx if that is done before.
+func (s *Shell) AwaitMoves(ctx context.Context) error {
+	over := make(chan struct{})
+	s.Do(func() {
+		s.waits = append(s.waits, over)
+		s.waits.endUnless(s.core.HasMoves())
+	})
+	select {
+	case <-over:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err() // the entry stays until the moves are over: few callers wait
+	}
+}
+
+// endUnless ends the waits unless there are moves.
+func (w *moveWaits) endUnless(hasMoves bool) {
+	if hasMoves {
+		return
+	}
+	for _, over := range *w {
+		close(over)
+	}
+	*w = nil
+}

@@ -46,6 +46,7 @@ type Shell struct {
 	watched    map[hub.ConnectionID]chan<- string // gets the outcome of the move from this hub
 	entering   map[move.ID]*entrance
 	takes      *takes
+	waits      moveWaits
 	timer      *time.Timer // for the core's next deadline
 
 	tasks sync.WaitGroup // Freeze
@@ -152,6 +153,7 @@ func (s *Shell) Handle(input Input) {
 	s.gate.dials.Store(s.core.Dials())
 	s.performAll(effects)
 	s.gate.moving.Store(!s.core.IsIdle())
+	s.waits.endUnless(s.core.HasMoves())
 	if next := s.core.NextDeadline(); next-s.config.Now() < time.Hour {
 		s.timer.Reset(max(1, next-s.config.Now()))
 	}
