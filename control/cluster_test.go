@@ -87,7 +87,9 @@ func (c *cluster) start(t testing.TB, change ...func(*Config)) *fixture {
 		func(f *Config) { f.Hub, f.Mesh = h, m },
 	}, change...)...)
 	f.hub = h
-	m.Moves.Enable(h, mesh.Clients{Speaks: speaksResumable, Restore: restoreClaims})
+	m.Moves.Enable(h, mesh.Clients{
+		Speaks: speaksResumable, Restore: restoreClaims, ResumeWindow: time.Minute,
+	})
 	f.serveOn(t, listener)
 	ran := make(chan error, 1)
 	go func() { ran <- m.Run(context.Background()) }()

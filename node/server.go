@@ -268,6 +268,7 @@ func (s *server) joinClients(plan Config, registry *prometheus.Registry) (err er
 	if s.cluster != nil {
 		s.cluster.mesh.Moves.Enable(s.hub, mesh.Clients{
 			Speaks: s.edge.ProtocolNamed, Restore: edge.RestoreClaims,
+			ResumeWindow: plan.Hub.ResumeWindow,
 		})
 	}
 	return nil

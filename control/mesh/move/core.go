@@ -31,6 +31,9 @@ type Config struct {
 	Lanes int
 	// MaxHeld is the most calls that a hub holds for a connection that moves.
 	MaxHeld int
+	// DoubtTime is the time from the seal after which the old hub lets go of the connection if the
+	// new hub has not answered: as long as a connection waits for its client.
+	DoubtTime time.Duration
 }
 
 // Core decides about the moves that a hub has a part in: as the old hub, as the new hub, or as an
@@ -43,13 +46,14 @@ type Core struct {
 	origin
 	transfers
 
-	now     time.Duration
-	maxHeld int
-	dead    map[hub.ID]struct{} // hubs that are declared dead
+	now       time.Duration
+	maxHeld   int
+	doubtTime time.Duration
+	dead      map[hub.ID]struct{} // hubs that are declared dead
 
 	begun uint64 // moves that this hub has begun as the old hub
 	// wanted is the latest taker that waits until a connection can move again.
-	wanted map[hub.ConnectionID]taker
+	wanted takers
 	takes  map[hub.ConnectionID]*take // of clients of this hub
 
 	answers answers
@@ -65,8 +69,8 @@ func New(config Config) *Core {
 		links:     l,
 		origin:    origin{links: l, calls: map[uint64]*call{}, marks: map[ID]*mark{}},
 		transfers: transfers{departures{}, map[ID]*arrival{}},
-		maxHeld:   config.MaxHeld, dead: map[hub.ID]struct{}{},
-		wanted: map[hub.ConnectionID]taker{}, takes: map[hub.ConnectionID]*take{},
+		maxHeld:   config.MaxHeld, doubtTime: config.DoubtTime, dead: map[hub.ID]struct{}{},
+		wanted: takers{}, takes: map[hub.ConnectionID]*take{},
 		answers: answers{},
 	}
 }
@@ -94,8 +98,8 @@ func (c *Core) HandleLinkLoss(now time.Duration, peer hub.ID) []Effect {
 	delete(c.out, peer)
 	c.loseCalls(peer)
 	for _, id := range sortedIDs(c.departures) {
-		if d := c.departures[id]; d != nil && d.move.To == peer && d.stage < sealed {
-			d.abortMove(c, false)
+		if d := c.departures[id]; d != nil && d.move.To == peer {
+			d.loseNewHub(c)
 		}
 	}
 	for _, connection := range sortedKeys(c.takes) {
@@ -195,6 +199,8 @@ func (c *Core) HandleTick(now time.Duration) []Effect {
 		case d == nil || d.deadline > c.now:
 		case d.stage == marking:
 			d.sealConnection(c)
+		case d.stage == sealed:
+			d.letGo(c)
 		default:
 			d.abortMove(c, false)
 		}

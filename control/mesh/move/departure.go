@@ -125,7 +125,7 @@ func (c *Core) HandleChanges(now time.Duration, id ID, changes any) []Effect {
 func (c *Core) HandleSealed(now time.Duration, id ID, changes any) []Effect {
 	c.startCall(now)
 	if d := c.departures[id]; d != nil && d.stage < sealed {
-		d.stage, d.deadline = sealed, never
+		d.stage, d.deadline = sealed, c.now+c.doubtTime
 		c.request(d.move.To, Message{
 			Kind: Last, Move: d.move, Body: changes, Marked: sortedOrigins(d.marked),
 		})
@@ -194,6 +194,8 @@ func (d *departure) hearNewHub(c *Core, m *Message) {
 		d.loseMove(c)
 	case m.Kind == Never && d.stage <= sealed:
 		d.abortMove(c, false)
+	case m.Kind == Never: // this hub has let go: the connection is lost
+		d.loseMove(c)
 	case m.Kind == Adopted && d.stage == sealed:
 		d.releaseConnection(c)
 	case m.Kind == Adopted && d.stage == gone:
@@ -225,10 +227,36 @@ func (d *departure) completeMove(c *Core) {
 
 // releaseConnection lets go of a connection that the new hub owns.
 func (d *departure) releaseConnection(c *Core) {
-	d.stage = gone
+	d.stage, d.deadline = gone, never
 	c.addEffect(Release{Move: d.move})
 	d.dropHeld(c)
 	d.sendTakerOn(c)
+}
+
+// letGo gives up a connection that has been in doubt for too long. The new hub may own it, so it
+// never goes on here, and counts as the new hub's from now on. If the new hub has not taken it, it
+// is lost. This hub goes on to answer calls with the move, until the new hub has answered.
+func (d *departure) letGo(c *Core) {
+	d.stage, d.deadline = gone, never
+	c.addEffect(Release{Move: d.move, IsInDoubt: true})
+	d.dropHeld(c)
+	d.sendTakerOn(c)
+}
+
+// isCutOff reports whether the connection is in doubt, and the new hub can't be asked.
+func (d *departure) isCutOff(c *Core) bool {
+	_, linked := c.out[d.move.To]
+	return d.stage == sealed && !linked
+}
+
+// loseNewHub notes that the link to the new hub has ended. A move that can fail yet fails. A client
+// need not wait for a connection in doubt: the next link may be long in coming.
+func (d *departure) loseNewHub(c *Core) {
+	if d.stage < sealed {
+		d.abortMove(c, false)
+	} else if d.stage == sealed {
+		c.wanted.refuseTaker(c.links, d.move.Connection)
+	}
 }
 
 // askOutcome asks the new hub on a new link for the outcome of a move.

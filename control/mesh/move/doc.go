@@ -48,7 +48,8 @@
 //
 //   - A connection has at most one owner. After the seal C never owns it again, unless D says
 //     Never. D says Never only if it has no shadow, and then it never commits that move. If D dies
-//     first, the connection is closed: D may have given sequence ids to messages.
+//     first, the connection is closed: D may have given sequence ids to messages. If D does not
+//     answer for Config.DoubtTime, C lets go, and never owns it again: it is D's, or lost.
 //   - D decides in HandleApplied, and nowhere else. It can say Adopted until C has heard it (Over),
 //     also if the connection has ended or moved on since.
 //   - C carries a call out exactly if it has come before X's mark, and before the seal. D carries a
@@ -70,8 +71,9 @@
 //
 // The client's hub asks the hub that the tombstone, the interest, or the connection's id names
 // (Take). The holder moves the connection there, or names the hub that has it (Elsewhere). While a
-// move is under way, the latest taker waits; a taker before it is refused. The client's hub waits
-// for TakeTime. Refuse is final if the holder says so, or is declared dead; else the client asks
+// move is under way, the latest taker waits; a taker before it is refused. No taker waits for a
+// connection in doubt while C has no link to D: that may last. The client's hub waits for TakeTime.
+// Refuse is final if the holder says so, or is declared dead; else the client asks
 // again.
 //
 // # Bounds

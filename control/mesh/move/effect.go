@@ -54,6 +54,9 @@ type (
 		Move Move // the move
 		// IsLost says that the connection has ended: the new hub is dead, or calls were lost.
 		IsLost bool
+		// IsInDoubt says that the new hub has not answered for Config.DoubtTime. It may own the
+		// connection.
+		IsInDoubt bool
 	}
 )
 

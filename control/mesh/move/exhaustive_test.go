@@ -292,6 +292,14 @@ var situations = []small{
 		calls: []planned{{"B", send, ""}}, cuts: []pair{{"A", "B"}}, stops: []hub.ID{"B"},
 	},
 	{
+		name: "let go in doubt", hubs: []hub.ID{"A", "B", "X"}, before: doubt,
+		calls: []planned{{"X", send, ""}, {"A", send, ""}}, resume: []hub.ID{"A"}, ticks: 1,
+	},
+	{
+		name: "take in doubt", hubs: []hub.ID{"A", "B", "X"}, before: doubt,
+		resume: []hub.ID{"X", "X"}, ticks: 1,
+	},
+	{
 		name: "cut before the marks", hubs: []hub.ID{"A", "B"}, before: startDrain,
 		calls: []planned{{"B", send, ""}}, cuts: []pair{{"A", "B"}, {"B", "A"}}, ticks: 1,
 	},
@@ -343,6 +351,15 @@ func passMarks(w *world) {
 	for range 2 {
 		w.deliver(stream{pair{"A", "B"}, false, 0})
 	}
+}
+
+// doubt is passMarks up to the seal. The last changes are on their way, and A has lost the link.
+func doubt(w *world) {
+	passMarks(w)
+	for _, p := range []pair{{"X", "B"}, {"X", "A"}, {"B", "A"}} {
+		w.deliverAll(p)
+	}
+	w.cutDialled(pair{"A", "B"})
 }
 
 // markDrain is announceDrain up to the marks of A and B. X has not heard of the move.

@@ -20,6 +20,9 @@ type taker struct {
 	proof any
 }
 
+// takers are the latest takers that wait, each for a connection.
+type takers map[hub.ConnectionID]taker
+
 // Standing tells where a connection is, for which a client has come.
 type Standing struct {
 	// IsHere says that the hub owns the connection, and the client's token is valid.
@@ -92,6 +95,8 @@ func (c *Core) HandleStanding(now time.Duration, look Look, s Standing) []Effect
 	named := Move{Connection: connection}
 	d := c.departures.findConnection(connection)
 	switch {
+	case d != nil && d.isCutOff(c):
+		c.respond(by, Message{Kind: Refused, Move: named})
 	case d != nil && d.move.To == by: // it is on its way there
 	case c.isBusy(connection): // the last taker waits
 		if before, waits := c.wanted[connection]; waits && before.hub != by {
@@ -121,6 +126,14 @@ func (c *Core) serveTaker(connection hub.ConnectionID) {
 	if t, waits := c.wanted[connection]; waits && !c.isBusy(connection) {
 		delete(c.wanted, connection)
 		c.addEffect(Look{connection, t.hub, t.proof})
+	}
+}
+
+// refuseTaker ends the wait of the latest taker of a connection. Its client may ask again.
+func (all takers) refuseTaker(l *links, connection hub.ConnectionID) {
+	if t, waits := all[connection]; waits {
+		delete(all, connection)
+		l.respond(t.hub, Message{Kind: Refused, Move: Move{Connection: connection}})
 	}
 }
 

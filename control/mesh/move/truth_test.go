@@ -225,6 +225,19 @@ func (w *world) noteStop(n *node) {
 	}
 }
 
+// noteRelease checks that a hub lets go of a connection that its new hub has, or that was in doubt
+// for long enough. From then on no hub but the new hub can own the connection.
+func (w *world) noteRelease(e Release, c *conn) {
+	t, isOwned := w.clients[e.Move.Connection], w.owner(e.Move.Connection) != nil
+	switch {
+	case e.IsInDoubt && w.now < c.sealedAt+doubtTime:
+		w.fail("%s lets go of %s after %v", e.Move.From, t.id, w.now-c.sealedAt)
+	case !e.IsInDoubt || isOwned || t.isClosed:
+	default:
+		t.isLost, t.mayEnd = !w.isOnItsWay(Last, t.id), true
+	}
+}
+
 func (w *world) owner(id hub.ConnectionID) *node {
 	for _, n := range w.nodes {
 		if c := n.conns[id]; c != nil && c.phase != inDoubt {

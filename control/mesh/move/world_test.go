@@ -86,6 +86,7 @@ type conn struct {
 	attached bool
 	changes  []request // since the snapshot
 	ended    bool      // closed since the seal
+	sealedAt time.Duration
 }
 
 // request is a call of a backend.
@@ -132,7 +133,9 @@ func newWorld(lanes int, ids ...hub.ID) *world {
 	}
 	for _, id := range ids {
 		w.nodes = append(w.nodes, &node{
-			world: w, id: id, core: New(Config{Self: id, Lanes: lanes, MaxHeld: mostHeld}),
+			world: w, id: id, core: New(Config{
+				Self: id, Lanes: lanes, MaxHeld: mostHeld, DoubtTime: doubtTime,
+			}),
 			conns: map[hub.ConnectionID]*conn{}, shadows: map[hub.ConnectionID]*conn{},
 			stones: map[hub.ConnectionID]hub.ID{}, calls: map[uint64]request{},
 			interested: map[hub.ID]bool{}, quick: map[uint64]*quickCall{},
@@ -141,8 +144,12 @@ func newWorld(lanes int, ids ...hub.ID) *world {
 	return w
 }
 
-// mostHeld is more than most schedules hold.
-const mostHeld = 6
+const (
+	// mostHeld is more than most schedules hold.
+	mostHeld = 6
+	// doubtTime is longer than a client waits.
+	doubtTime = 10 * time.Second
+)
 
 // joinAll sets all links up.
 func (w *world) joinAll() {
@@ -266,6 +273,7 @@ func (n *node) performOld(e Effect) {
 		n.handOver(e.Move, func(now time.Duration, id ID, changes any) []Effect {
 			w.trace("%s seals %s", n.id, e.Move.Connection)
 			n.conns[e.Move.Connection].phase = inDoubt
+			n.conns[e.Move.Connection].sealedAt = w.now
 			n.stones[e.Move.Connection] = e.Move.To
 			return n.core.HandleSealed(now, id, changes)
 		})
@@ -273,8 +281,12 @@ func (n *node) performOld(e Effect) {
 		n.thaw(e.Move)
 	case Release:
 		c := n.conns[e.Move.Connection]
-		lost := map[bool]string{true: ", lost"}[e.IsLost]
-		w.trace("%s releases %s%s", n.id, e.Move.Connection, lost)
+		how := map[bool]string{true: ", lost"}[e.IsLost] +
+			map[bool]string{true: ", in doubt"}[e.IsInDoubt]
+		w.trace("%s releases %s%s", n.id, e.Move.Connection, how)
+		if !e.IsLost {
+			w.noteRelease(e, c)
+		}
 		delete(n.conns, e.Move.Connection)
 		w.clients[e.Move.Connection].loseLink(n)
 		if e.IsLost {

@@ -154,7 +154,14 @@ func (s *Shell) releaseConnection(e move.Release) {
 		s.hub.Moves().Lose(e.Move.Connection)
 		return
 	}
-	s.endMove(e.Move, outcomeDone)
+	outcome := outcomeDone
+	if e.IsInDoubt {
+		outcome = outcomeDoubt
+		s.config.Logger.Warn("connection let go in doubt",
+			slog.String("connection", string(e.Move.Connection)),
+			slog.String("to", string(e.Move.To)))
+	}
+	s.endMove(e.Move, outcome)
 	how, err := s.hub.Moves().Release(e.Move.Connection, cause.Moved.CloseStatus())
 	if err != nil {
 		return

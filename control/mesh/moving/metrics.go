@@ -26,7 +26,8 @@ func newMetrics() *metrics {
 		moves: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_moves_total",
 			Help: "Moves of connections from this hub to another that have ended: done; failed, " +
-				"so the connection stayed; lost with the other hub.",
+				"so the connection stayed; lost with the other hub; in_doubt, because the " +
+				"other hub did not answer for the resume window.",
 		}, []string{"outcome"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_move_failures_total",
@@ -62,6 +63,7 @@ const (
 	outcomeDone   = "done"
 	outcomeFailed = "failed"
 	outcomeLost   = "lost"
+	outcomeDoubt  = "in_doubt"
 )
 
 // causes are the labels for the causes for which a step of a move fails.

@@ -64,7 +64,6 @@ type Input func(c *move.Core, now time.Duration) []move.Effect
 func New(c Config) *Shell {
 	s := &Shell{
 		gate: newGate(), config: c, metrics: newMetrics(),
-		core:       move.New(move.Config{Self: c.Self, Lanes: c.Lanes, MaxHeld: mostHeld}),
 		executions: make(map[callKey]*execution),
 		freezing:   make(map[move.ID]context.CancelFunc),
 		begun:      make(map[move.ID]time.Duration),
@@ -73,6 +72,7 @@ func New(c Config) *Shell {
 		news:       make(chan struct{}, 1),
 		running:    context.Background(),
 	}
+	s.core = newCore(c, 0) // seals nothing
 	s.takes = &takes{
 		shell: s, byID: make(map[hub.ConnectionID]*taking), given: make(map[move.ID]struct{}),
 	}
@@ -93,10 +93,21 @@ type Clients struct {
 	Speaks func(protocol string) (hub.Protocol, bool)
 	// Restore returns the claims of a client.
 	Restore handover.RestoreClaims
+	// ResumeWindow is how long a connection without a link waits for its client. A connection in
+	// doubt waits as long for the answer of its new hub.
+	ResumeWindow time.Duration
 }
 
-// Enable lets connections of h move. It is called once, before Run.
-func (s *Shell) Enable(h *hub.Hub, c Clients) { s.hub, s.clients = h, c }
+// Enable lets connections of h move. It is called once, before the hub has a link and before Run.
+func (s *Shell) Enable(h *hub.Hub, c Clients) {
+	s.hub, s.clients, s.core = h, c, newCore(s.config, c.ResumeWindow)
+}
+
+func newCore(c Config, doubt time.Duration) *move.Core {
+	return move.New(move.Config{
+		Self: c.Self, Lanes: c.Lanes, MaxHeld: mostHeld, DoubtTime: doubt,
+	})
+}
 
 // Run does the work that can't be done where it arises, until ctx is done. It is called once.
 func (s *Shell) Run(ctx context.Context) {
