@@ -139,7 +139,7 @@ func New(c Config) (*Server, error) {
 	}
 	delivery := &deliveryService{router: router}
 	s.registerServices(&c, router, &streamService{
-		delivery, g, m, validator.Check, expected.New(),
+		delivery, g, m, validator.Check, expected.New(maxGather),
 	})
 	if err := g.SetMethods(s.fullMethods(), c.Metrics); err != nil {
 		g.Leave()
