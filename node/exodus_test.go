@@ -188,6 +188,35 @@ func TestADrainMovesConnectionsThatComeLate(t *testing.T) {
 	})
 }
 
+// A connection whose client connects just now, or that moves here, is in no list. The drain waits
+// for it, and moves it.
+func TestADrainWaitsForAConnectionThatIsComing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const period = 30 * time.Second
+		f := newFlight(t, period)
+		attachResumable(t, f.from, 10)
+		source := newHub(t)
+		attachResumable(t, source, 1)
+		_, all := source.DrainOrder()
+		id := all[0].ID()
+		old, here := source.Moves(), f.from.Moves()
+		s, err := old.Freeze(t.Context(), id, f.from.ID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := here.Adopt(s, s.Epoch+1, resumable); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(3*time.Second, func() {
+			_, err := old.Seal(id)
+			if err = errors.Join(err, here.Commit(id)); err != nil {
+				t.Error(err)
+			}
+		})
+		f.require(t, 11, 0, 4*time.Second)
+	})
+}
+
 func TestMovesEndWithThePeriod(t *testing.T) {
 	for _, period := range []time.Duration{0, 5 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {

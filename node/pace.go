@@ -78,11 +78,17 @@ func (e *exodus) run(ctx context.Context) {
 			e.awaitTurn(ctx)
 			continue
 		}
-		if !e.waits {
+		if e.waits {
+			e.noteLeft(<-e.left)
+			e.turn = time.Now()
+			continue
+		}
+		if e.move == nil || !time.Now().Before(end) {
 			return
 		}
-		e.noteLeft(<-e.left)
-		e.turn = time.Now()
+		// A connection is not open yet: it comes here just now, and the next round moves it.
+		e.turn = time.Now().Add(min(moveAgainAfter, time.Until(end)))
+		e.awaitTurn(ctx)
 	}
 }
 
