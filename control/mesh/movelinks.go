@@ -132,7 +132,8 @@ func (m moveLinks) Holder(namespace string, id hub.ConnectionID) (at hub.ID, isS
 	if !m.CanMove() {
 		return "", true
 	}
-	if stone, ok := m.shell.Tombstone(id); ok && m.linked[hub.ID(stone.Hub)] != nil {
+	stone, hasMovedOn := m.shell.Tombstone(id)
+	if hasMovedOn && m.linked[hub.ID(stone.Hub)] != nil {
 		return hub.ID(stone.Hub), true
 	}
 	_, born, err := hub.ParseConnectionID(string(id))
@@ -146,12 +147,22 @@ func (m moveLinks) Holder(namespace string, id hub.ConnectionID) (at hub.ID, isS
 		}
 	}
 	if m.linked[born] != nil {
-		return born, true
+		return born, !hasMovedOn // born may name this hub, where the connection is no more
 	}
 	if len(route.To) > 0 { // it may know, or be the holder
 		return route.To[0].Hub, false
 	}
 	return "", len(route.Unreachable) == 0
+}
+
+// Takers implements moving.Links.
+func (m moveLinks) Takers() (all []hub.ID) {
+	for _, p := range m.mesh.Peers() {
+		if p.State == PeerLinked && !p.Draining {
+			all = append(all, p.Hub)
+		}
+	}
+	return all
 }
 
 // CanMove implements moving.Links.

@@ -25,7 +25,7 @@ type arrival struct {
 	// unsettled are, after the commit, the origins that the old hub has cut: calls behind the mark
 	// wait until those before it have been resent.
 	unsettled map[Origin]struct{}
-	held      heldCalls
+	held      []heldCall
 }
 
 // isComplete reports whether this hub has the connection, and all origins know it.
@@ -116,9 +116,11 @@ func (c *Core) HandleApplied(now time.Duration, id ID) []Effect {
 
 // releaseHeld delivers the held calls of the origins that are settled.
 func (a *arrival) releaseHeld(c *Core) {
-	for _, h := range a.held.takeAll(&c.holdings) {
+	held := a.held
+	a.held = nil
+	for _, h := range held {
 		if _, waits := a.unsettled[h.from]; waits {
-			a.held.add(&c.holdings, h)
+			a.held = append(a.held, h)
 		} else {
 			c.answers.deliverHeld(c.links, a.move.Connection, h)
 		}
@@ -217,7 +219,7 @@ func (a *arrival) abandonMove(c *Core) {
 	delete(c.arrivals, a.move.ID)
 	c.addEffect(Abandon{a.move})
 	c.respond(a.move.From, Message{Kind: Never, Move: a.move})
-	for _, h := range a.held.takeAll(&c.holdings) {
+	for _, h := range a.held {
 		c.answers.finishHeld(c.links, h)
 	}
 	c.respondToAll(Message{Kind: Done, Move: a.move})

@@ -62,7 +62,7 @@ func (c *Core) askHolder(connection hub.ConnectionID, at hub.ID) {
 	_, linked := c.out[at]
 	if t.hops++; !linked || t.hops > maxHops {
 		_, isDead := c.dead[at]
-		c.refuseClient(connection, isDead)
+		c.refuseClient(connection, isDead || at == c.self) // it was here, and has ended
 		return
 	}
 	t.at = at

@@ -11,13 +11,9 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// The bounds of the calls that wait for connections that move. A move takes some round trips, or
-// MarkTime if a hub stands still. A connection in doubt may wait for its resume window.
-const (
-	mostHeld      = 4096     // for a connection
-	mostHeldBytes = 4 << 20  // for a connection
-	mostBytes     = 64 << 20 // for all connections of a hub
-)
+// mostHeld is the most calls that wait for a connection that moves. A move takes some round trips,
+// or MarkTime if a hub stands still.
+const mostHeld = 4096
 
 // Config configures a Shell. All fields are required.
 type Config struct {
@@ -109,8 +105,7 @@ func (s *Shell) Enable(h *hub.Hub, c Clients) {
 
 func newCore(c Config, doubt time.Duration) *move.Core {
 	return move.New(move.Config{
-		Self: c.Self, Lanes: c.Lanes, DoubtTime: doubt,
-		MaxHeld: mostHeld, MaxHeldBytes: mostHeldBytes, MaxBytes: mostBytes, SizeOf: sizeOf,
+		Self: c.Self, Lanes: c.Lanes, MaxHeld: mostHeld, DoubtTime: doubt,
 	})
 }
 
