@@ -13,7 +13,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/connhub/connhub/control/failure"
-	"github.com/connhub/connhub/control/fleet"
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/control/reading"
@@ -59,8 +58,7 @@ type executor struct {
 	hub    *hub.Hub
 	check  func(proto.Message) error // the rules of the protos
 	logger *slog.Logger
-	verbs  verbTable         // constant
-	room   func() fleet.Room // nil: it is not known
+	verbs  verbTable // constant
 }
 
 var _ mesh.Executor = (*executor)(nil)
@@ -89,11 +87,7 @@ func (e *executor) Execute(
 func (e *executor) Read(
 	ctx context.Context, r *peerv1.ReadRequest,
 ) (*peerv1.ReadResponse, error) {
-	response, err := reading.AnswerPeer(ctx, e.hub, r)
-	if err == nil && r.GetSelf() != nil && e.room != nil {
-		response.Room = e.room().AsMessage()
-	}
-	return response, err
+	return reading.AnswerPeer(ctx, e.hub, r)
 }
 
 // finishedExecution returns the execution of a call that has its result.
@@ -161,12 +155,12 @@ func (e *executor) executeSend(
 	return x
 }
 
-// limitSend limits a send to a scope. With Only it is a part of a send that this hub knows already.
-// So its request id does not count.
+// limitSend limits a send to a scope. With Only it is a part of a send that this hub may know
+// already, so it has a request id of its own: a retry may be held for the same connection.
 func limitSend(s *hub.Send, scope mesh.Scope) {
 	limitTarget(&s.Target, scope)
-	if scope.Only != "" {
-		s.RequestID = ""
+	if scope.Only != "" && s.RequestID != "" {
+		s.RequestID += "\x00" + string(scope.Only) // ids of backends have no such character
 	}
 }
 

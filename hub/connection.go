@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"sync"
@@ -162,12 +163,17 @@ func (c *Connection) attachLink(l Link, r *Resume) (old Link, err error) {
 	if err := c.state.bindError(); err != nil {
 		return nil, err
 	}
-	if r != nil && r.isOvertakenLocked() {
-		return nil, ErrResumeRefused
+	var proven [sha256.Size]byte
+	if r != nil {
+		if r.isOvertaken(c.state.Resumption) {
+			return nil, ErrResumeRefused
+		}
+		proven = r.proven
 	}
 	op, token := Op{Kind: OpAttach}, ""
 	if c.numbering != nil {
-		op.Resumption, token = c.state.Resumption.nextGreeting(r)
+		token = randomID(resumeTokenBytes)
+		op.Resumption = &Resumption{Given: sha256.Sum256([]byte(token)), Proven: proven}
 	}
 	greeting := c.dialect.AppendGreeting(nil, c.infoLocked(), token)
 

@@ -15,7 +15,6 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control"
-	"github.com/connhub/connhub/control/fleet"
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/events"
 	"github.com/connhub/connhub/events/stream"
@@ -200,11 +199,11 @@ func (s *server) joinParts(plan Config, registry *prometheus.Registry) error {
 		return err
 	}
 
-	var peers *mesh.Mesh
+	var moves *mesh.Moves
 	if s.cluster != nil {
-		peers = s.cluster.mesh
+		moves = s.cluster.mesh.Moves
 	}
-	s.drain = newDrain(plan.Drain, s.hub, peers, s.logger)
+	s.drain = newDrain(plan.Drain, s.hub, moves, s.logger)
 	s.drain.registerMetrics(registry)
 	if err = s.joinBackends(plan, registry); err != nil {
 		return err
@@ -225,7 +224,6 @@ func (s *server) joinBackends(plan Config, registry *prometheus.Registry) (err e
 		MaxConnections: plan.files.Control, CallBytes: plan.CallBytes,
 		Services:  []control.Service{stream.New(s.events, accountOf).Register},
 		Drain:     s.drain,
-		Room:      func() fleet.Room { return s.findRoom(plan.Hub.MaxConnections) },
 		PublicURL: plan.PublicURL, Logger: s.logger, Metrics: registry,
 	}
 	if len(plan.TokenKeys) > 0 {
@@ -239,14 +237,6 @@ func (s *server) joinBackends(plan Config, registry *prometheus.Registry) (err e
 	}
 	s.control, err = control.New(c)
 	return err
-}
-
-// findRoom returns what this hub can take of the connections of hubs that leave.
-func (s *server) findRoom(maxConnections int) fleet.Room {
-	connects, links := s.edge.Room()
-	return fleet.Room{
-		Places: max(0, min(links, maxConnections-s.hub.Len())), Connects: connects,
-	}
 }
 
 // joinClients comes after joinBackends, because messages that clients publish take the way of the

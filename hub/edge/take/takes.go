@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,7 +57,8 @@ type Takes struct {
 	metrics *metrics
 	closed  context.Context // ends at Close
 	close   func()
-	places  *places
+
+	underWay atomic.Int64
 }
 
 // New returns Takes of which none is under way.
@@ -66,7 +68,7 @@ func New(c Config) (*Takes, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Takes{config: c, metrics: m, places: newPlaces(c.Most)}
+	t := &Takes{config: c, metrics: m}
 	t.closed, t.close = context.WithCancel(context.Background())
 	return t, nil
 }
@@ -96,12 +98,10 @@ func IsElsewhere(err error) bool {
 func (t *Takes) Await(
 	ctx context.Context, onWait func(), namespace string, id hub.ConnectionID, token string,
 ) error {
-	from := lobby.StrangerOf(ctx).Address()
-	_, born, _ := hub.ParseConnectionID(string(id)) // Find has checked the id
-	if !t.places.reservePlace(from, born) {
+	defer t.underWay.Add(-1)
+	if t.underWay.Add(1) > t.config.Most {
 		return ErrLimit
 	}
-	defer t.places.releasePlace(from, born)
 	t.metrics.underWay.Inc()
 	defer t.metrics.underWay.Dec()
 	onWait()
