@@ -93,6 +93,10 @@ test-web: build test/web/node_modules/.package-lock.json chromium ## Run the tes
 	@$(call need,node,version 20 or later)
 	cd test/web && node --test --test-reporter=spec --test-timeout=1200000 --test-force-exit
 
+.PHONY: test-web-long
+test-web-long: ## Run the web tests in their long form, about 3 minutes
+	CONNHUB_TEST_LONG=1 $(MAKE) test-web
+
 .PHONY: test-cluster
 test-cluster: need-go ## Run the tests of a cluster in their long form, about 7 minutes
 	CONNHUB_TEST_LONG=1 go test -count=1 -timeout 30m -v ./test/cluster

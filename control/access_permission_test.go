@@ -177,7 +177,7 @@ func TestPermissionsThatAPeerGrantsAreCheckedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &executor{f.hub, validator.Check, slogTo(f.log), newVerbTable()}
+	e := &executor{f.hub, validator.Check, slogTo(f.log), newVerbTable(), nil}
 	ann := f.connect(t, &wireProtocol{}, "ann")
 	for _, req := range []*controlv1.GrantPermissionsRequest{
 		{Target: users("ann")},
@@ -274,6 +274,6 @@ func TestAForwardedCallThatIsUnknownIsRefused(t *testing.T) {
 	f := newFixture(t)
 	later := &peerv1.Forward{Sequence: 1}
 	later.ProtoReflect().SetUnknown([]byte{15<<3 | 2, 1, 'x'})
-	err := errorIn(executed(t, &executor{f.hub, nil, slogTo(f.log), newVerbTable()}, later))
+	err := errorIn(executed(t, &executor{f.hub, nil, slogTo(f.log), newVerbTable(), nil}, later))
 	failuretest.HoldError(t, failure.ToStatus(err), codes.Unimplemented, "UNKNOWN_METHOD")
 }

@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/connhub/connhub/control/fleet"
+	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // connectCrowd connects clients whose connections can move, and returns the ids.
@@ -18,6 +22,11 @@ func (f *fixture) connectCrowd(t *testing.T, count int) []hub.ConnectionID {
 		ids[i] = f.connectResumable(t, fmt.Sprint("user-", i), "crowd").ID()
 	}
 	return ids
+}
+
+// askRooms returns the room of the peers.
+func (f *fixture) askRooms(ctx context.Context) []mesh.Room {
+	return fleet.AskRooms(ctx, f.server.publisher.router.mesh, f.hub.Started())
 }
 
 func TestAHubThatLeavesCanWaitForMovesThatHaveBegun(t *testing.T) {
@@ -33,13 +42,13 @@ func TestAHubThatLeavesCanWaitForMovesThatHaveBegun(t *testing.T) {
 	passed, stop := context.WithCancel(t.Context())
 	stop()
 	var waits atomic.Int64
-	old.moves().MoveAway(ctx, ids, func() {
+	old.moves().MoveAway(ctx, mesh.Away{Connections: ids, Rooms: old.askRooms, Moved: func() {
 		// the new hub has the connection, and the origins' marks are on their way
 		if err := old.moves().AwaitMoves(passed); errors.Is(err, context.Canceled) {
 			waits.Add(1)
 		}
 		leave()
-	})
+	}})
 	limit, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := old.moves().AwaitMoves(limit); err != nil {
@@ -56,5 +65,52 @@ func TestAHubThatLeavesCanWaitForMovesThatHaveBegun(t *testing.T) {
 		if at != string(old.hub.ID()) && at != string(next.hub.ID()) {
 			t.Errorf("connection %s is at %q", id, at)
 		}
+	}
+}
+
+// withRoom is a Config with this room for connections of hubs that leave.
+func withRoom(places int) func(*Config) {
+	return func(c *Config) {
+		c.Room = func() fleet.Room {
+			return fleet.Room{Places: places - c.Hub.Len(), Connects: 10_000}
+		}
+	}
+}
+
+// isNewerThan reports whether a hub is less than half as old as another: then it is newer.
+func (f *fixture) isNewerThan(older *fixture) bool {
+	return time.Since(f.hub.Started()) < time.Since(older.hub.Started())/2
+}
+
+func TestAHubThatLeavesPrefersNewerHubsByTheirRoom(t *testing.T) {
+	began := time.Now()
+	c := newCluster(t, 2, withRoom(1000))
+	leaving, old := c.hubs[0], c.hubs[1]
+	ids := leaving.connectCrowd(t, 100)
+	lag := 8 * time.Since(began) // the next two hubs start in a quarter of that, also if it is slow
+	testkit.Eventually(t, "the hubs are old", func() bool {
+		return time.Since(leaving.hub.Started()) > lag
+	})
+	large, small := c.start(t, withRoom(60)), c.start(t, withRoom(20))
+	full := c.start(t, withRoom(0))
+	c.settle(t)
+	if !large.isNewerThan(leaving) || old.isNewerThan(leaving) {
+		t.Fatal("the ages of the hubs are not as planned")
+	}
+	moved := leaving.moves().MoveAway(t.Context(), mesh.Away{
+		Connections: ids[:40], Rooms: leaving.askRooms, Moved: func() {},
+	})
+	if moved != 40 || large.hub.Len() != 30 || small.hub.Len() != 10 || full.hub.Len() != 0 {
+		t.Errorf("%d moved: %d, %d and %d at newer hubs, %d at an old one, want 30, 10, 0 and 0",
+			moved, large.hub.Len(), small.hub.Len(), full.hub.Len(), old.hub.Len())
+	}
+	// The newer hubs have 40 places left. The rest must move, too.
+	moved = leaving.moves().MoveAway(t.Context(), mesh.Away{
+		Connections: ids[40:], By: time.Now(), Rooms: leaving.askRooms, Moved: func() {},
+	})
+	if moved != 60 || large.hub.Len() != 60 || small.hub.Len() != 20 || old.hub.Len() != 20 ||
+		full.hub.Len() != 0 {
+		t.Errorf("%d moved: %d, %d and %d at newer hubs, %d at an old one, want 60, 20, 0 and 20",
+			moved, large.hub.Len(), small.hub.Len(), full.hub.Len(), old.hub.Len())
 	}
 }

@@ -52,7 +52,7 @@ func TestABatchIsOneWriteToEachClientAlsoWhereOtherHubsHaveMembers(t *testing.T)
 func TestForwardedSendsAreWrittenTogether(t *testing.T) {
 	f := newFixture(t)
 	ann := f.connect(t, &wireProtocol{}, "ann")
-	e := &executor{f.hub, nil, slogTo(f.log), newVerbTable()}
+	e := &executor{f.hub, nil, slogTo(f.log), newVerbTable(), nil}
 	var burst hub.Burst
 	for _, words := range eight[:3] { // an outbox takes no more here
 		o := newCheckedSend(to(users("ann"), words), sourceCall{began: time.Now()})

@@ -10,11 +10,14 @@ import (
 const (
 	// maxBurst and maxBurstBytes bound the sends, and the bytes of their requests, that are written
 	// to clients together. The last send of a burst may go beyond the bytes by its own size. Each
-	// client gets the sends of a burst by a single write. A message of a different caller may wait
-	// for a burst, but bursts must not be small: delivery.proto promises as few writes as calls of
-	// Send cause.
-	maxBurst      = 64
+	// client gets the sends of a burst by a single write. Bursts must not be small: delivery.proto
+	// promises as few writes as calls of Send cause.
+	maxBurst      = 768 // below maxUnanswered
 	maxBurstBytes = 256 << 10
+	// A message of a different caller may wait for a burst. So a burst of leastBurst sends or more
+	// is full with maxBurstDeliveries, too.
+	leastBurst         = 64
+	maxBurstDeliveries = 320_000
 
 	// A stream waits for expected sends before a burst is written if that saves many writes: from
 	// manyWrites on, waitPerWrite for each, less than its cost, and maxGather at most.
@@ -45,6 +48,25 @@ func (b *burst) appendBurst(next *burst) {
 	next.recycleBurst()
 }
 
+// burstSize is how much a burst has.
+type burstSize struct {
+	sends, bytes int
+	deliveries   int
+}
+
+func (b *burst) size() burstSize { return burstSize{len(b.begun), b.bytes, b.links.Matched()} }
+
+func (s burstSize) plus(other burstSize) burstSize {
+	return burstSize{
+		s.sends + other.sends, s.bytes + other.bytes, s.deliveries + other.deliveries,
+	}
+}
+
+func (s burstSize) isFull() bool {
+	return s.sends >= maxBurst || s.bytes >= maxBurstBytes ||
+		s.sends >= leastBurst && s.deliveries >= maxBurstDeliveries
+}
+
 // recycleBurst empties a burst that was written or moved, and gives it back. The caller must have
 // the only reference. A burst with links is not used again: a protocol panicked.
 func (b *burst) recycleBurst() {
@@ -68,7 +90,8 @@ func (b *burst) recycleBurst() {
 //
 // Invariants:
 //
-//   - A burst has at most maxBurst sends, and less than maxBurstBytes before its last send.
+//   - A burst has at most maxBurst sends, and less than maxBurstBytes before its last send. From
+//     leastBurst sends on it has less than maxBurstDeliveries before its last send.
 //   - Sends are written and accepted in the order that they began, under turn.
 //   - While attended is set, the handler runs or has a token of answers.news, and it has the links
 //     write before it sends a response. Otherwise the receiver does that itself, because a backend
@@ -83,9 +106,9 @@ type burstQueue struct {
 	attended bool
 }
 
-// addBurst takes over b, which has sends. It returns how many sends, and bytes, wait here now. must
-// means that the caller must call flushSends: the handler will not, or the burst is full.
-func (q *burstQueue) addBurst(b *burst) (sends, bytes int, must bool) {
+// addBurst takes over b, which has sends. It returns how much waits here now. must means that the
+// caller must call flushSends: the handler will not, or the burst is full.
+func (q *burstQueue) addBurst(b *burst) (waiting burstSize, must bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.waiting == nil {
@@ -93,11 +116,9 @@ func (q *burstQueue) addBurst(b *burst) (sends, bytes int, must bool) {
 	} else {
 		q.waiting.appendBurst(b)
 	}
-	sends, bytes = len(q.waiting.begun), q.waiting.bytes
-	return sends, bytes, !q.attended || isFullBurst(sends, bytes)
+	waiting = q.waiting.size()
+	return waiting, !q.attended || waiting.isFull()
 }
-
-func isFullBurst(sends, bytes int) bool { return sends >= maxBurst || bytes >= maxBurstBytes }
 
 // takeBurst returns the sends that wait; nil: none. The caller must hold turn.
 func (q *burstQueue) takeBurst() *burst {
@@ -129,11 +150,11 @@ func (q *burstQueue) unattend() (some bool) {
 func (q *burstQueue) worthWaiting() time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.waiting == nil || isFullBurst(len(q.waiting.begun), q.waiting.bytes) {
+	if q.waiting == nil {
 		return 0
 	}
 	writes := q.waiting.links.Writes()
-	if writes < manyWrites {
+	if q.waiting.size().isFull() || writes < manyWrites {
 		return 0
 	}
 	return min(time.Duration(writes)*waitPerWrite, maxGather)

@@ -150,6 +150,28 @@ func TestABurstIsBoundedInBytes(t *testing.T) {
 	})
 }
 
+// From some sends on, so do deliveries: each is work that another caller's message may wait for.
+func TestABurstIsBoundedInDeliveries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const members = 4000
+		f, crowd, gate := newRoomyFixture(t), groupOf(members), make(chan struct{})
+		crowd.connect(t, f, nil)
+		f.connect(t, &wireProtocol{}, "slow", "lobby").gate = gate
+		b := f.stream(t.Context(), t)
+		synctest.Wait()
+		const fits = (maxBurstDeliveries + members) / (members + 1)
+		for i := range 1 + fits + 10 {
+			b.requests(t, int64(i+1), toLobby("x"))
+			synctest.Wait()
+		}
+		if n := f.taken(t); n != 1+fits {
+			t.Errorf("%d sends were taken, want %d", n, 1+fits)
+		}
+		b.openGate(t, gate, 1+fits+10)
+		endStreams(t, b)
+	})
+}
+
 // A stream that rests after a large burst keeps hardly more memory than after a small one. Its
 // bursts keep none: the bound is for what the transport and pools keep.
 func TestAStreamThatRestsKeepsLittle(t *testing.T) {
@@ -214,7 +236,7 @@ func TestAFloodDelaysOthersByABurst(t *testing.T) {
 		f.connect(t, &wireProtocol{}, "slow", "lobby").gate = gate
 		flood, other := f.stream(t.Context(), t), f.stream(t.Context(), t)
 		synctest.Wait()
-		const n = 200
+		const n = maxBurst + 200
 		sends, _ := numberedSends(n)
 		flood.requests(t, 1, sends[0])
 		synctest.Wait()

@@ -523,7 +523,7 @@ func TestWhatAPeerSendsIsCheckedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &executor{f.hub, validator.Check, slogTo(f.log), newVerbTable()}
+	e := &executor{f.hub, validator.Check, slogTo(f.log), newVerbTable(), nil}
 	f.connect(t, &wireProtocol{}, "ann")
 	join := func(req *controlv1.AddToGroupsRequest) *mesh.Call {
 		call, err := newVerbCall(t.Context(), &joinVerb, req)

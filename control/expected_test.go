@@ -152,6 +152,60 @@ func TestVainWaitsGetRare(t *testing.T) {
 	})
 }
 
+// A stream to other clients, with a pace of its own, does not slow streams that share writes. They
+// go on to share them.
+func TestAStreamWithItsOwnPaceSlowsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rounds, pace = 200, 2 * maxGather
+		f, crowd := newRoomyFixture(t), groupOf(1000)
+		clients := crowd.connect(t, f, nil)
+		p := &tinyProtocol{}
+		for range manyWrites {
+			f.connect(t, p, "", "others")
+		}
+		slow := f.stream(t.Context(), t)
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for sequence := int64(1); ; sequence++ {
+				send := to(&controlv1.Target{Groups: []string{"others"}}, "x")
+				slow.send(t, batch(sequence, send))
+				slow.until(t, func() bool { return len(slow.results) == int(sequence) })
+				select {
+				case <-stop:
+					return
+				case <-time.After(pace):
+				}
+			}
+		}()
+		s := newStreamSender(t, f, caller{2, 1, 1, 2})
+		round := func() {
+			beginApart(crowd, s, 2)
+			s.await()
+		}
+		round()
+		var waited time.Duration
+		written := totalWrites(clients)
+		for range rounds {
+			start := time.Now()
+			round()
+			waited += time.Since(start)
+			time.Sleep(pace / 10)
+		}
+		if mean := waited / rounds; mean > maxGather/20 {
+			t.Errorf("a round waited for %v", mean)
+		}
+		shared := rounds * len(clients)
+		if n := totalWrites(clients) - written; n > shared+shared/10 {
+			t.Errorf("%d writes, want about %d", n, shared)
+		}
+		close(stop)
+		<-stopped
+		s.close()
+		endStreams(t, slow)
+	})
+}
+
 // A stream that ends is not waited for.
 func TestAStreamThatEndsIsNotExpected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -169,6 +223,31 @@ func TestAStreamThatEndsIsNotExpected(t *testing.T) {
 		stays.until(t, func() bool { return len(stays.results) == 2 })
 		if took := time.Since(start); took != 0 {
 			t.Errorf("the other stream waited for %v", took)
+		}
+		endStreams(t, stays)
+	})
+}
+
+// A stream whose backend sends no more is not waited for, though a result is still to come.
+func TestAHalfClosedStreamIsNotExpected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, crowd, gate := newRoomyFixture(t), groupOf(manyWrites), make(chan struct{})
+		crowd.connect(t, f, nil)
+		f.connect(t, &tinyProtocol{}, "stuck").gate = gate
+		stays, ends := f.stream(t.Context(), t), f.stream(t.Context(), t)
+		ends.send(t, batch(1, costSends(crowd, 0, 1)...))
+		ends.send(t, batch(2, untilWritten("stuck")))
+		ends.closeSend(t)
+		synctest.Wait()
+		start := time.Now()
+		stays.send(t, batch(1, costSends(crowd, 0, 1)...))
+		stays.until(t, func() bool { return len(stays.results) == 1 })
+		if took := time.Since(start); took != 0 {
+			t.Errorf("the other stream waited for %v", took)
+		}
+		close(gate)
+		if err := ends.end(t); err != nil {
+			t.Error(err)
 		}
 		endStreams(t, stays)
 	})

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/fleet"
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/control/reading"
@@ -58,7 +59,8 @@ type executor struct {
 	hub    *hub.Hub
 	check  func(proto.Message) error // the rules of the protos
 	logger *slog.Logger
-	verbs  verbTable // constant
+	verbs  verbTable         // constant
+	room   func() fleet.Room // nil: it is not known
 }
 
 var _ mesh.Executor = (*executor)(nil)
@@ -87,7 +89,11 @@ func (e *executor) Execute(
 func (e *executor) Read(
 	ctx context.Context, r *peerv1.ReadRequest,
 ) (*peerv1.ReadResponse, error) {
-	return reading.AnswerPeer(ctx, e.hub, r)
+	response, err := reading.AnswerPeer(ctx, e.hub, r)
+	if err == nil && r.GetSelf() != nil && e.room != nil {
+		response.Room = e.room().AsMessage()
+	}
+	return response, err
 }
 
 // finishedExecution returns the execution of a call that has its result.

@@ -73,7 +73,7 @@ func TestForwardedSendsThatWaitTakeNoGoroutine(t *testing.T) {
 func TestAnExecutionIsReachedWhenItsClientHasTheMessage(t *testing.T) {
 	f := newFixture(t)
 	ann := f.connect(t, &wireProtocol{}, "ann")
-	e := &executor{f.hub, nil, slogTo(f.log), newVerbTable()}
+	e := &executor{f.hub, nil, slogTo(f.log), newVerbTable(), nil}
 	var burst hub.Burst
 	execute := func(wait controlv1.Wait) mesh.Execution {
 		t.Helper()
@@ -161,7 +161,7 @@ func TestAForwardedJoinTakesNoGoroutine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &executor{h, validator.Check, slogTo(f.log), newVerbTable()}
+	e := &executor{h, validator.Check, slogTo(f.log), newVerbTable(), nil}
 	call, err := newVerbCall(t.Context(), &joinVerb, &controlv1.AddToGroupsRequest{
 		Target: users("ann"), Groups: []string{"g"},
 	})

@@ -2,21 +2,54 @@ package control
 
 import (
 	"context"
+	"slices"
+	"time"
 
-	"github.com/connhub/connhub/control/reading"
-	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/fleet"
+	"github.com/connhub/connhub/control/mesh"
+	"github.com/connhub/connhub/control/port"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
 )
 
-type hubService struct {
-	controlv1.UnimplementedHubServiceServer
-	reader *reading.Reader
-	router *router
-	drain  Drainer // nil: there is no DrainHub
+// drainRow returns the row of DrainHub for a peer. It is no verb, because it has no target.
+func drainRow(d fleet.Drainer) verbRow {
+	return verbRow{execute: func(
+		context.Context, *executor, *peerv1.Forward, mesh.Scope,
+	) mesh.Execution {
+		return finishedExecution(fleet.AnswerDrain(d))
+	}}
 }
 
-// ListHubs implements the RPC.
-func (s *hubService) ListHubs(
-	ctx context.Context, _ *controlv1.ListHubsRequest,
-) (*controlv1.ListHubsResponse, error) {
-	return s.reader.ListHubs(ctx), nil
+// callPeer implements fleet.CallPeer.
+func (r *router) callPeer(
+	ctx context.Context, peer hub.ID, f *peerv1.Forward,
+) (result *peerv1.ForwardResult, _ error) {
+	if r.mesh == nil {
+		return nil, failure.ErrHubNotFound
+	}
+	route := r.mesh.Route(mesh.Query{Hubs: []hub.ID{peer}})
+	i := slices.IndexFunc(route.To, func(d mesh.Destination) bool { return d.Hub == peer })
+	switch {
+	case i < 0 && slices.Contains(route.Unreachable, peer):
+		return nil, failure.ErrHubsUnreachable
+	case i < 0:
+		return nil, failure.ErrHubNotFound
+	}
+	now := time.Now()
+	call := &mesh.Call{
+		Caller: port.CallerOf(ctx).Name, Began: now, Since: permissionsVersion, Forward: f,
+	}
+	_, err := r.gatherAnswers(ctx, r.mesh.Forward(call, route.To[i:i+1]), now.Add(verbTimeout),
+		func(answer *peerv1.ForwardResult) { result = answer })
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, err
+	case result == nil:
+		return nil, failure.ErrHubsUnreachable
+	}
+	return result, nil
 }

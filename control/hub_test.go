@@ -5,6 +5,8 @@ import (
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -27,4 +29,16 @@ func TestListHubsShowsTheHubThatAnswers(t *testing.T) {
 			t.Error(diff)
 		}
 	})
+}
+
+func TestAServerWithoutADrainHasNoDrainHub(t *testing.T) {
+	f := newFixture(t)
+	f.serve(t)
+	stream, err := f.hubs.DrainHub(t.Context(), &controlv1.DrainHubRequest{HubId: "some"})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unimplemented {
+		t.Errorf("got %v, want UNIMPLEMENTED", err)
+	}
 }

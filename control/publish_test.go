@@ -231,7 +231,7 @@ func TestAHubThatLeavesTakesNothingFromClients(t *testing.T) {
 // A peer delivers the same message that was published.
 func TestAForwardedPublishIsTheSame(t *testing.T) {
 	f := newFixture(t)
-	e := &executor{f.hub, nil, slogTo(f.log), newVerbTable()}
+	e := &executor{f.hub, nil, slogTo(f.log), newVerbTable(), nil}
 	p := &wireProtocol{}
 	f.connect(t, p, "ann", "lobby")
 	excluded := f.connect(t, p, "bob", "lobby")
@@ -295,7 +295,7 @@ func TestASendOfABackendHasNoSender(t *testing.T) {
 		t.Fatal(err)
 	}
 	call.Forward.GetCall().(*peerv1.Forward_Send).Send.Sender = nil
-	e := &executor{f.hub, nil, slogTo(f.log), newVerbTable()}
+	e := &executor{f.hub, nil, slogTo(f.log), newVerbTable(), nil}
 	if err := errorIn(executed(t, e, call.Forward)); err != nil {
 		t.Fatal(err)
 	}

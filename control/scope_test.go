@@ -21,7 +21,7 @@ func (f *fixture) newExecutor(t *testing.T) *executor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &executor{f.hub, validator.Check, slogTo(f.log), newVerbTable()}
+	return &executor{f.hub, validator.Check, slogTo(f.log), newVerbTable(), nil}
 }
 
 // executedIn carries a call out in a scope, and returns its result.

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/control/fleet"
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/control/port"
@@ -48,7 +49,10 @@ type Config struct {
 	PublicURL *url.URL       // where clients connect (http, https, ws, wss); needed with Tokens
 	TLS       *tls.Config    // nil: plain text
 	Services  []Service      // of backends besides those of this package
-	Drain     Drainer        // what DrainHub begins; nil: the method is UNIMPLEMENTED
+	Drain     fleet.Drainer  // what DrainHub begins; nil: the method is UNIMPLEMENTED
+	// Room returns what this hub can take of the connections of hubs that leave. It may be called
+	// concurrently. Nil: peers do not know.
+	Room func() fleet.Room
 	// MaxConnections caps the connections at once, each a file of the process. It is at least
 	// MinConnections, or 0: any number. At most half of it, and at most 256, may be without a
 	// credential. Above the cap the hub closes such a connection. An eighth of it, at most 256, is
@@ -130,12 +134,12 @@ func New(c Config) (*Server, error) {
 			verbs["drain"] = drainRow(c.Drain)
 		}
 		maps.Copy(verbs, c.verbs)
-		peers := c.Mesh.Service(&executor{c.Hub, validator.Check, logger, verbs})
+		peers := c.Mesh.Service(&executor{c.Hub, validator.Check, logger, verbs, c.Room})
 		peerv1.RegisterPeerServiceServer(g.Registrar(s.grpc, port.NoChecks), peers)
 	}
 	delivery := &deliveryService{router: router}
 	s.registerServices(&c, router, &streamService{
-		delivery, g, m, validator.Check, expected.New(),
+		delivery, g, m, validator.Check, expected.New(maxGather),
 	})
 	if err := g.SetMethods(s.fullMethods(), c.Metrics); err != nil {
 		g.Leave()
@@ -156,8 +160,8 @@ func (s *Server) registerServices(c *Config, router *router, delivery *streamSer
 		tokens: c.Tokens, publicURL: c.PublicURL, router: router, reader: reader,
 	}
 	controlv1.RegisterAccessServiceServer(r, access)
-	controlv1.RegisterHubServiceServer(r, &hubService{
-		reader: reader, router: router, drain: c.Drain,
+	controlv1.RegisterHubServiceServer(r, &fleet.Service{
+		Self: c.Hub.ID(), Reader: reader, CallPeer: router.callPeer, Drain: c.Drain,
 	})
 	for _, service := range c.Services {
 		service(s.guard.Registrar(s.grpc, port.CheckAll))

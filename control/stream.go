@@ -49,7 +49,7 @@ func (d *streamService) SendStream(
 	s.answers.beforeWait = func() { s.passSends(true) }
 	defer s.awaited.End()
 	defer s.answers.closeAndWait(cancel)
-	defer s.expects.Forget()
+	defer s.expects.End()
 	defer s.leaveSends()
 	go s.receiveSends()
 	return s.sendReports()
@@ -83,10 +83,9 @@ type sendStream struct {
 	queue burstQueue
 
 	// Owned by receiveSends.
-	last    int64  // the last sequence
-	filling *burst // of the current request; nil: no send has begun
-	// the sends and bytes of queue, or more
-	queuedSends, queuedBytes int
+	last    int64     // the last sequence
+	filling *burst    // of the current request; nil: no send has begun
+	queued  burstSize // of queue, or more
 
 	// Owned by sendReports.
 	told     int64 // the highest accepted
@@ -108,6 +107,7 @@ func (s *sendStream) receiveSends() {
 	for {
 		request, err := s.nextRequest()
 		if err != nil {
+			s.expects.End()
 			if errors.Is(err, io.EOF) {
 				err = nil
 			}
@@ -142,9 +142,7 @@ func (s *sendStream) takeBatch(sends []*controlv1.StreamedSend) bool {
 		if !s.takeSend(one) {
 			return false
 		}
-		if isFullBurst(
-			s.queuedSends+len(s.filling.begun), s.queuedBytes+s.filling.bytes,
-		) {
+		if s.queued.plus(s.filling.size()).isFull() {
 			s.passSends(false)
 		}
 	}
@@ -183,7 +181,7 @@ func (s *sendStream) passSends(all bool) {
 		s.filling = nil
 		var mine bool
 		begun := len(b.begun)
-		s.queuedSends, s.queuedBytes, mine = s.queue.addBurst(b)
+		s.queued, mine = s.queue.addBurst(b)
 		s.expects.NoteBegun(begun)
 		if must = all || mine; !must {
 			s.answers.signalNews()
@@ -191,7 +189,7 @@ func (s *sendStream) passSends(all bool) {
 	}
 	if must {
 		s.flushSends()
-		s.queuedSends, s.queuedBytes = 0, 0
+		s.queued = burstSize{}
 	}
 }
 
@@ -202,7 +200,9 @@ func (s *sendStream) flushSends() {
 	q.turn <- struct{}{}
 	defer func() { <-q.turn }()
 	if b := q.takeBurst(); b != nil {
-		defer s.acceptSends(b) // also if a protocol panics
+		// The handler may outlive a panic of a protocol, and then waits for all taken sends. The
+		// receiver does not: such a panic ends the process.
+		defer s.acceptSends(b)
 		b.links.Flush()
 	}
 }
@@ -229,7 +229,9 @@ func (s *sendStream) acceptSends(of *burst) {
 	}
 	s.answers.work.Add(-n)
 	clear(s.due)
-	s.due = s.due[:0]
+	if s.due = s.due[:0]; cap(s.due) > leastBurst { // as in sendReports
+		s.due = nil
+	}
 	of.recycleBurst()
 }
 
@@ -304,7 +306,7 @@ func (s *sendStream) sendReports() error {
 			return s.answers.endError()
 		}
 		spare = nil
-		if cap(r.answers) <= maxBurst { // the stream may rest now, and then must hold little
+		if cap(r.answers) <= leastBurst { // the stream may rest now, and then must hold little
 			clear(r.answers)
 			spare = r.answers
 		}

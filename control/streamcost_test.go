@@ -183,10 +183,13 @@ var costCallers = []caller{
 	{1, 1, 16, 64},
 	{4, 1, 16, 64},
 	{4, 4, 16, 64},
+	{1, 1, 1, 640},
+	{1, 1, 10, 640},
+	{8, 8, 1, 640},
 }
 
-// This holds a sentence of delivery.proto: with up to 64 sends under way, SendStreams cause no more
-// writes to clients than as many overlapping calls of Send.
+// This holds a sentence of delivery.proto: with as many sends under way as a burst takes,
+// SendStreams cause no more writes to clients than as many overlapping calls of Send.
 func TestAStreamWritesNoMoreThanCallsOfSend(t *testing.T) {
 	const few = 8
 	for _, to := range []crowd{

@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"slices"
 	"sync"
@@ -163,17 +162,12 @@ func (c *Connection) attachLink(l Link, r *Resume) (old Link, err error) {
 	if err := c.state.bindError(); err != nil {
 		return nil, err
 	}
-	var proven [sha256.Size]byte
-	if r != nil {
-		if r.isOvertaken(c.state.Resumption) {
-			return nil, ErrResumeRefused
-		}
-		proven = r.proven
+	if r != nil && r.isOvertakenLocked() {
+		return nil, ErrResumeRefused
 	}
 	op, token := Op{Kind: OpAttach}, ""
 	if c.numbering != nil {
-		token = randomID(resumeTokenBytes)
-		op.Resumption = &Resumption{Given: sha256.Sum256([]byte(token)), Proven: proven}
+		op.Resumption, token = c.state.Resumption.nextGreeting(r)
 	}
 	greeting := c.dialect.AppendGreeting(nil, c.infoLocked(), token)
 

@@ -43,8 +43,9 @@ type Send struct {
 // The zero Burst is empty. It is for a single goroutine, which must call Flush soon in any case:
 // until then the clients get nothing.
 type Burst struct {
-	links  []Link
-	pushed []pushedMessage
+	links   []Link
+	pushed  []pushedMessage
+	matched int // of all sends
 }
 
 // pushedMessage is a message that is in outboxes. As a rule no outbox has it any more when the
@@ -67,9 +68,13 @@ func (b *Burst) Flush() {
 // Writes returns how often links will be asked to write: about as often as Flush will write.
 func (b *Burst) Writes() int { return len(b.links) }
 
+// Matched returns the matches of all sends together.
+func (b *Burst) Matched() int { return b.matched }
+
 // Append moves the sends of next, which are later ones, to b. It leaves next empty.
 func (b *Burst) Append(next *Burst) {
 	b.links, b.pushed = append(b.links, next.links...), append(b.pushed, next.pushed...)
+	b.matched += next.matched
 	next.clear()
 }
 
@@ -80,7 +85,7 @@ const linksKept = 1024
 func (b *Burst) clear() {
 	clear(b.links)
 	clear(b.pushed)
-	b.links, b.pushed = b.links[:0], b.pushed[:0]
+	b.links, b.pushed, b.matched = b.links[:0], b.pushed[:0], 0
 	if cap(b.links) > linksKept {
 		b.links = nil
 	}
@@ -194,6 +199,7 @@ func (h *Hub) pushToMatches(s *Send, d *Delivery, first *Envelope) {
 	case len(f.matches) == 0:
 	case s.Burst != nil:
 		s.Burst.pushed = append(s.Burst.pushed, pushedMessage{ns, t, f.bytes})
+		s.Burst.matched += len(f.matches)
 	default:
 		f.flushOrDefer(nil)
 		h.holdings.countMessage(ns, t, f.bytes)

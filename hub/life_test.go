@@ -50,13 +50,10 @@ func TestResumeCarriesOnWhereTheClientWas(t *testing.T) {
 		}
 		second := c.link.token(t)
 		c.resume(t, token) // the greeting of the second link was lost
-		third := c.link.token(t)
-		if _, err := h.Resume(
-			t.Context(), DefaultNamespace, string(c.ID()), second,
-		); !errors.Is(err, ErrResumeRefused) {
-			t.Errorf("a token that the client can't have: %v", err)
+		if third := c.link.token(t); third != second {
+			t.Errorf("greeted with %q, and with %q after the same token", second, third)
 		}
-		c.resume(t, third)
+		c.resume(t, second)
 		if _, err := h.Resume(
 			t.Context(), DefaultNamespace, string(c.ID()), token,
 		); !errors.Is(err, ErrResumeRefused) {
@@ -91,6 +88,35 @@ func TestALinkThatTheClientGaveUpDoesNotReplaceANewerOne(t *testing.T) {
 		t.Error(diff)
 	}
 	c.resume(t, newest)
+}
+
+// A request of the client comes again, as proxies repeat it, and no client reads the greeting of
+// the repeated request. The token of the first greeting is valid all the same.
+func TestARequestThatComesAgainDoesNotLockItsClientOut(t *testing.T) {
+	h := newHub(t)
+	c := connectAs(t, h, numbered{}, "ann", "g")
+	shown := c.link.token(t)
+	c.resume(t, shown)
+	read := c.link.token(t)
+	for range 3 {
+		c.resume(t, shown)
+		c.Unbind(c.link, cause.Lost.CloseStatus())
+	}
+	send(t, h, toGroup("g", "hi"))
+	c.resume(t, read)
+	if diff := cmp.Diff([]string{"1 gg:hi"}, c.link.numberedFrames(t)); diff != "" {
+		t.Error(diff)
+	}
+	for _, old := range []string{shown, "made up"} {
+		if _, err := h.Resume(
+			t.Context(), DefaultNamespace, string(c.ID()), old,
+		); !errors.Is(err, ErrResumeRefused) {
+			t.Errorf("resume by %q, after the next token was shown: %v", old, err)
+		}
+	}
+	if next := c.link.token(t); next == read || next == shown {
+		t.Errorf("the token %s comes again", next)
+	}
 }
 
 func TestANewLinkTakesOverFromOneThatLooksAlive(t *testing.T) {

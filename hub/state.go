@@ -107,12 +107,17 @@ type Resumption struct {
 	// Proven is the hash of the token that the last link's client showed. The client still has that
 	// token if the greeting was lost; zero: none.
 	Proven [sha256.Size]byte
+	// Key makes the next token from the token that the client shows. So each link whose client
+	// shows the same token is greeted with the same token.
+	Key [resumeKeyBytes]byte
 	// DetachedAt is the start of PhaseDetached.
 	DetachedAt time.Time
 }
 
 func (r *Resumption) withDetachedAt(at time.Time) *Resumption {
-	return &Resumption{Given: r.Given, Proven: r.Proven, DetachedAt: at}
+	changed := *r
+	changed.DetachedAt = at
+	return &changed
 }
 
 // OpKind is the kind of an Op.

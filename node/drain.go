@@ -9,7 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/connhub/connhub/control"
+	"github.com/connhub/connhub/control/fleet"
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/config"
@@ -60,7 +60,7 @@ type drain struct {
 	// Static.
 	config DrainConfig
 	hub    *hub.Hub
-	moves  *mesh.Moves // nil: there are no other hubs
+	mesh   *mesh.Mesh // nil: there are no other hubs
 	logger *slog.Logger
 
 	begun     chan struct{} // closed by Begin
@@ -69,17 +69,17 @@ type drain struct {
 	closed    atomic.Int64 // connections that the drain has closed
 
 	mu    sync.Mutex
-	phase control.DrainPhase
+	phase fleet.DrainPhase
 	since time.Time // of the phase
 }
 
-var _ control.Drainer = (*drain)(nil)
+var _ fleet.Drainer = (*drain)(nil)
 
-func newDrain(c DrainConfig, h *hub.Hub, moves *mesh.Moves, logger *slog.Logger) *drain {
-	return &drain{config: c, hub: h, moves: moves, logger: logger, begun: make(chan struct{})}
+func newDrain(c DrainConfig, h *hub.Hub, m *mesh.Mesh, logger *slog.Logger) *drain {
+	return &drain{config: c, hub: h, mesh: m, logger: logger, begun: make(chan struct{})}
 }
 
-// Begin implements control.Drainer. The hub drains when it serves.
+// Begin implements fleet.Drainer. The hub drains when it serves.
 func (d *drain) Begin() { d.beginOnce.Do(func() { close(d.begun) }) }
 
 // hasBegun reports whether Begin was called.
@@ -92,20 +92,20 @@ func (d *drain) hasBegun() bool {
 	}
 }
 
-// Progress implements control.Drainer.
-func (d *drain) Progress() control.DrainProgress {
+// Progress implements fleet.Drainer.
+func (d *drain) Progress() fleet.DrainProgress {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p := control.DrainProgress{
-		Phase: max(d.phase, control.DrainDelay), Connections: d.hub.Len(),
+	p := fleet.DrainProgress{
+		Phase: max(d.phase, fleet.DrainDelay), Connections: d.hub.Len(),
 		Moved: int(d.moved.Load()), Closed: int(d.closed.Load()),
 	}
 	switch d.phase {
-	case control.DrainDone:
+	case fleet.DrainDone:
 		return p
-	case control.DrainClosing:
+	case fleet.DrainClosing:
 		p.TimeLeft = d.config.Period - time.Since(d.since)
-	case control.DrainDelay:
+	case fleet.DrainDelay:
 		p.TimeLeft = d.config.Delay + d.config.Period - time.Since(d.since)
 	default: // the hub is about to begin
 		p.TimeLeft = d.config.Delay + d.config.Period
@@ -119,13 +119,13 @@ func (d *drain) Progress() control.DrainProgress {
 func (d *drain) takesTime() bool { return d.config != DrainConfig{} }
 
 // enterPhase records that the drain has come to a phase.
-func (d *drain) enterPhase(p control.DrainPhase) {
+func (d *drain) enterPhase(p fleet.DrainPhase) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.phase, d.since = p, time.Now()
 }
 
-func (d *drain) currentPhase() control.DrainPhase {
+func (d *drain) currentPhase() fleet.DrainPhase {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.phase
@@ -134,7 +134,7 @@ func (d *drain) currentPhase() control.DrainPhase {
 // awaitDelay waits for balancers to notice that the hub is unready. It returns the error of a part
 // that fails meanwhile.
 func (d *drain) awaitDelay(p *parts) error {
-	d.enterPhase(control.DrainDelay)
+	d.enterPhase(fleet.DrainDelay)
 	d.logger.Info("drain begins", slog.Bool("by_call", d.hasBegun()),
 		slog.Int("connections", d.hub.Len()),
 		slog.Duration("delay", d.config.Delay), slog.Duration("period", d.config.Period))
@@ -146,7 +146,7 @@ func (d *drain) awaitDelay(p *parts) error {
 // releaseClients moves and closes the clients over the period. It returns the error of a part that
 // fails meanwhile. The caller must have stopped new clients.
 func (d *drain) releaseClients(p *parts) error {
-	d.enterPhase(control.DrainClosing)
+	d.enterPhase(fleet.DrainClosing)
 	began, held := time.Now(), d.hub.Len()
 	d.logger.Info("drain closes clients", slog.Int("connections", held))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -155,8 +155,13 @@ func (d *drain) releaseClients(p *parts) error {
 		moved:  func() { d.moved.Add(1) },
 		closed: func(count int) { d.closed.Add(int64(count)) },
 	}
-	if d.moves != nil {
-		e.move = d.moves.MoveAway
+	if d.mesh != nil {
+		by := began.Add(d.config.Period - d.config.Period/lastPart)
+		e.move = func(ctx context.Context, ids []hub.ConnectionID, moved func()) int {
+			return d.mesh.Moves.MoveAway(ctx, mesh.Away{
+				Connections: ids, By: by, Moved: moved, Rooms: d.askRooms,
+			})
+		}
 	}
 	done := make(chan struct{})
 	go func() {
@@ -170,7 +175,7 @@ func (d *drain) releaseClients(p *parts) error {
 	if failed != nil {
 		return failed
 	}
-	d.enterPhase(control.DrainDone)
+	d.enterPhase(fleet.DrainDone)
 	d.logger.Info("drained", slog.Int("connections", held),
 		slog.Int64("moved", d.moved.Load()), slog.Int64("closed", d.closed.Load()),
 		slog.Int("left_open", d.hub.Len()),
@@ -178,14 +183,19 @@ func (d *drain) releaseClients(p *parts) error {
 	return nil
 }
 
+// askRooms returns the room of the peers for connections.
+func (d *drain) askRooms(ctx context.Context) []mesh.Room {
+	return fleet.AskRooms(ctx, d.mesh, d.hub.Started())
+}
+
 // awaitMoves waits for moves that have begun, for moveGrace at most.
 func (d *drain) awaitMoves(ctx context.Context) {
-	if d.moves == nil {
+	if d.mesh == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, moveGrace)
 	defer cancel()
-	if err := d.moves.AwaitMoves(ctx); err != nil {
+	if err := d.mesh.Moves.AwaitMoves(ctx); err != nil {
 		d.logger.Warn("drain ends before its moves", slog.Any("error", err))
 	}
 }

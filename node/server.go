@@ -15,6 +15,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control"
+	"github.com/connhub/connhub/control/fleet"
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/events"
 	"github.com/connhub/connhub/events/stream"
@@ -199,11 +200,11 @@ func (s *server) joinParts(plan Config, registry *prometheus.Registry) error {
 		return err
 	}
 
-	var moves *mesh.Moves
+	var peers *mesh.Mesh
 	if s.cluster != nil {
-		moves = s.cluster.mesh.Moves
+		peers = s.cluster.mesh
 	}
-	s.drain = newDrain(plan.Drain, s.hub, moves, s.logger)
+	s.drain = newDrain(plan.Drain, s.hub, peers, s.logger)
 	s.drain.registerMetrics(registry)
 	if err = s.joinBackends(plan, registry); err != nil {
 		return err
@@ -224,6 +225,7 @@ func (s *server) joinBackends(plan Config, registry *prometheus.Registry) (err e
 		MaxConnections: plan.files.Control, CallBytes: plan.CallBytes,
 		Services:  []control.Service{stream.New(s.events, accountOf).Register},
 		Drain:     s.drain,
+		Room:      func() fleet.Room { return s.findRoom(plan.Hub.MaxConnections) },
 		PublicURL: plan.PublicURL, Logger: s.logger, Metrics: registry,
 	}
 	if len(plan.TokenKeys) > 0 {
@@ -237,6 +239,14 @@ func (s *server) joinBackends(plan Config, registry *prometheus.Registry) (err e
 	}
 	s.control, err = control.New(c)
 	return err
+}
+
+// findRoom returns what this hub can take of the connections of hubs that leave.
+func (s *server) findRoom(maxConnections int) fleet.Room {
+	connects, links := s.edge.Room()
+	return fleet.Room{
+		Places: max(0, min(links, maxConnections-s.hub.Len())), Connects: connects,
+	}
 }
 
 // joinClients comes after joinBackends, because messages that clients publish take the way of the

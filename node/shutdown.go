@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/connhub/connhub/control"
+	"github.com/connhub/connhub/control/fleet"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/node/ops"
 )
@@ -131,7 +131,7 @@ func (s *server) takeDown(
 	defer cancelCalls()
 	// Clients get 1001. Their end also ends the calls that wait for them.
 	problems := []error{s.hub.Shutdown(clients), <-edgeDown}
-	s.drain.enterPhase(control.DrainDone) // also if it was cut short
+	s.drain.enterPhase(fleet.DrainDone) // also if it was cut short
 	// There are no new events. Subscribers get the queued events. Slow subscribers are cut.
 	farewell, cancelFarewell := context.WithTimeout(ctx, meshGrace)
 	defer cancelFarewell()

@@ -155,16 +155,6 @@ func (m moveLinks) Holder(namespace string, id hub.ConnectionID) (at hub.ID, isS
 	return "", len(route.Unreachable) == 0
 }
 
-// Takers implements moving.Links.
-func (m moveLinks) Takers() (all []hub.ID) {
-	for _, p := range m.mesh.Peers() {
-		if p.State == PeerLinked && !p.Draining {
-			all = append(all, p.Hub)
-		}
-	}
-	return all
-}
-
 // CanMove implements moving.Links.
 func (m moveLinks) CanMove() bool {
 	for _, l := range m.linked {

@@ -104,10 +104,14 @@ func (m *Moves) Take(
 	return m.shell.Take(ctx, namespace, id, token)
 }
 
+// Away is an order to move connections to peers. Room is the room of a peer for them.
+type (
+	Away = moving.Away
+	Room = moving.Room
+)
+
 // MoveAway moves connections to linked peers that do not leave: see moving.Shell.MoveAway.
-func (m *Moves) MoveAway(ctx context.Context, ids []hub.ConnectionID, moved func()) int {
-	return m.shell.MoveAway(ctx, ids, moved)
-}
+func (m *Moves) MoveAway(ctx context.Context, a Away) int { return m.shell.MoveAway(ctx, a) }
 
 // AwaitMoves waits until no move needs this hub any more: see moving.Shell.AwaitMoves.
 func (m *Moves) AwaitMoves(ctx context.Context) error { return m.shell.AwaitMoves(ctx) }

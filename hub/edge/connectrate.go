@@ -56,7 +56,7 @@ func (h *handshake) awaitResume(c *hub.Connection) (bool, *requestRefusal) {
 }
 
 // Room returns how many clients could connect now without being held, and how many links the hub
-// may have more. A hub that drains asks its peers for this before it sends clients to them. The
+// may have more. A hub that drains asks its peers for this before it sends connections to them. The
 // hub's own limit, hub.Config.MaxConnections, is not counted.
 func (s *Server) Room() (connects, links int) {
 	return s.queue.Left(), max(0, s.config.MaxLinks-int(s.links.Load()))

@@ -427,20 +427,22 @@ func TestAClientThatHangsUpDuringATakeLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestTakesUnderWayAreBounded. New clients and those of this hub's connections go on meanwhile.
+// TestTakesUnderWayAreBounded: those of a single hub have half of the places. New clients and those
+// of this hub's connections go on meanwhile.
 func TestTakesUnderWayAreBounded(t *testing.T) {
-	const strangers = 40
+	const strangers = 80
+	const most = strangers / 4 / 2
 	onPair(t, func(t *testing.T, p *pair) {
 		own := p.new.pubsub(t, "user=own", webpubsub.NameReliableJSON)
 		c := p.strand(t)
 		release := p.stuck()
 		began := time.Now()
 		var waiting []*raw
-		for range strangers / 4 {
+		for range most {
 			waiting = append(waiting, p.asks(c, noCompression))
 		}
-		if n := p.new.metric("connhub_takes"); n != strangers/4 {
-			t.Errorf("%v takes are under way, want %d", n, strangers/4)
+		if n := p.new.metric("connhub_takes"); n != most {
+			t.Errorf("%v takes are under way, want %d", n, most)
 		}
 		a := p.asks(c, noCompression).wantStatus(503, began, 0)
 		wantReason(t, a, "TAKE_LIMIT")
@@ -454,7 +456,7 @@ func TestTakesUnderWayAreBounded(t *testing.T) {
 			go func() { _, _ = io.Copy(io.Discard, r.r) }() // the hub ends all links but the last
 		}
 		synctest.Wait()
-		p.wantTakes(t, "here", strangers/4)
+		p.wantTakes(t, "here", most)
 	}, func(_ *hub.Config, c *edge.Config) { c.MaxStrangers = strangers })
 }
 

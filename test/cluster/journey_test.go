@@ -91,8 +91,8 @@ func (j *journey) report(t *testing.T, f *faults) {
 		"a message took at most %v", len(j.travellers), len(gaps), percentile(gaps, 50),
 		percentile(gaps, 99), gaps[len(gaps)-1], oldest)
 	busiest := j.visits.busiestSecond()
-	t.Logf("at most %d of them came to a hub within a second; its connect rate is %d",
-		busiest, deployConnectRate)
+	t.Logf("at most %d of them came to a hub within a second; its connect rate is %d, and %d "+
+		"handshakes were held for it, %d refused", busiest, deployConnectRate, j.held, j.refused)
 	if *restarts > 0 && busiest > deployConnectRate {
 		t.Errorf("%d clients came to a hub within a second, want at most %d",
 			busiest, deployConnectRate)

@@ -121,6 +121,13 @@ export const anyPorts = [
   '--etcd-listen=127.0.0.1:0',
 ];
 
+/** Starts three hubs of one cluster. The first brings its etcd; the last must stop first. */
+export async function startCluster(path) {
+  const etcd = `127.0.0.1:${await freePort()}`;
+  const start = (flag) => startHub('dev', ...anyPorts.filter((port) => !port.includes('etcd')), flag, `--data-dir=${path}`);
+  return [await start(`--etcd-listen=${etcd}`), await start(`--join=${etcd}`), await start(`--join=${etcd}`)];
+}
+
 /** A loopback port without a listener. */
 export async function freePort() {
   const server = createServer().listen(0, '127.0.0.1');

@@ -221,3 +221,86 @@ export async function permitted(url, deeds, count = 0) {
   await stop();
   return { results, userId: seen.connected[0].userId, messages: seen.messages.map(({ group, data }) => [group, data]) };
 }
+
+/** For clients that publish while they lose connections: they repeat soon, with the same ack id. */
+const publishUntilBack = { messageRetryOptions: { maxRetries: 1_000_000, retryDelayInMs: 20 } };
+
+/** How many publishes a client has under way at once. Each is one of a series of its own. */
+const publishers = 3;
+
+/** How often the callers learn how much the client has read, in messages. */
+const reportEvery = 16;
+
+/**
+ * A client that loses its connection again and again, while callers send numbered messages to its
+ * id, its user and `group`. Meanwhile it publishes to `talk`, with ack ids of its own. The text of
+ * a message is SERIES:NUMBER; a series ends with SERIES:end.
+ *
+ * `begin(id)` starts the callers, `read(n)` tells them how many messages came, `drop(i)` drops, and
+ * `end` ends the callers and resolves to the names of their series. `heard(series)` resolves to
+ * whether the other member of `talk` has the end of a series.
+ *
+ * Resolves to the texts of all messages, the numbers of publishes, and how many of them the hub
+ * answered as done before.
+ */
+export async function comeBack(url, { group, talk, drops }, { begin, read, drop, end, heard }) {
+  const { sdk, seen, until, during, stop } = client(url, 'reliable', publishUntilBack);
+  const ended = new Set(); // names of series
+  let callers = 0; // messages of callers that came
+  const note = ({ message: { data } }) => {
+    const [series, number] = data.split(':');
+    if (number === 'end') ended.add(series);
+    if (series.startsWith('caller') && ++callers % reportEvery === 0) read(callers);
+  };
+  sdk.on('group-message', note);
+  sdk.on('server-message', note);
+  await sdk.start();
+  await until('connected', ({ connected }) => connected.length === 1);
+  await sdk.joinGroup(group);
+  await sdk.joinGroup(talk);
+
+  let ackId = 1_000_000; // above the ids that the SDK gives
+  let repeated = 0;
+  const publish = async (text) => {
+    const { isDuplicated } = await sdk.sendToGroup(talk, text, 'text', { ackId: ++ackId });
+    if (isDuplicated) repeated++;
+  };
+  let publishing = true;
+  const series = Array.from({ length: publishers }, async (_, s) => {
+    let n = 0;
+    while (publishing) await publish(`publisher${s}:${++n}`);
+    return n;
+  });
+
+  await begin(seen.connected[0].connectionId);
+  for (let i = 0; i < drops; i++) {
+    // Sometimes in the middle of a replay, sometimes when all is well.
+    const wanted = seen.messages.length + (i % 7) * 3;
+    await until(`message ${wanted} after ${i} drops`, ({ messages }) => messages.length >= wanted);
+    await during(`drop ${i}`, drop(i));
+  }
+
+  publishing = false;
+  const published = await during('the last publishes', Promise.all(series));
+  const names = await during('the end of the callers', end());
+  for (let s = 0; s < publishers; s++) {
+    const name = `publisher${s}`;
+    do await during('the end of a series', publish(`${name}:end`)); while (!await heard(name));
+    names.push(name);
+  }
+  await until('all series', () => names.every((name) => ended.has(name)));
+  await stop();
+  return {
+    connected: seen.connected, disconnected: seen.disconnected, published, repeated,
+    texts: seen.messages.map(({ data }) => data),
+  };
+}
+
+/** A member of a group, in fair weather. `texts` has the texts of the messages that came. */
+export async function listen(url, group) {
+  const { sdk, seen, until, stop } = client(url);
+  await sdk.start();
+  await until('connected', ({ connected }) => connected.length === 1);
+  await sdk.joinGroup(group);
+  return { stop, texts: () => seen.messages.map(({ data }) => data) };
+}

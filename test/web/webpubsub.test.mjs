@@ -4,14 +4,13 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { after, before, describe, test } from 'node:test';
 import { WebPubSubServiceClient } from '@azure/web-pubsub';
-import { build } from 'esbuild';
 import { dial, everywhere } from './backend.mjs';
 import { closed, connect, launch, messages, newContext, serveApplication } from './browser.mjs';
 import { relay } from './flaky.mjs';
-import { anyPorts, freePort, scratch, startHub } from './hub.mjs';
+import { freePort, scratch, startCluster, startHub } from './hub.mjs';
+import { places } from './places.mjs';
 import * as scenarios from './scenarios.mjs';
 
 const cuts = 200;
@@ -21,11 +20,7 @@ describe('web pubsub', () => {
 
   before(async () => {
     data = await scratch();
-    const etcd = `127.0.0.1:${await freePort()}`;
-    hubs = [await startHub('dev', ...anyPorts.filter((flag) => !flag.includes('etcd')), `--etcd-listen=${etcd}`, `--data-dir=${data.path}`)];
-    for (let i = 1; i < 3; i++) {
-      hubs.push(await startHub('dev', ...anyPorts.filter((flag) => !flag.includes('etcd')), `--join=${etcd}`, `--data-dir=${data.path}`));
-    }
+    hubs = await startCluster(data.path);
     backends = hubs.map(({ control }) => dial(control));
     app = await serveApplication();
     browser = await launch();
@@ -50,42 +45,7 @@ describe('web pubsub', () => {
 
   const url = (address, user) => `ws://${address}/client/hubs/default?user=${user}`;
 
-  // The places where a client lives. Each runs a scenario by name; functions in its last argument
-  // are called here.
-  const places = {
-    Node: async (_, name, ...args) => scenarios[name](...args),
-    Chromium: async (t, name, ...args) => {
-      const bundle = await build({
-        entryPoints: [fileURLToPath(new URL('scenarios.mjs', import.meta.url))],
-        bundle: true, format: 'iife', globalName: 'scenarios', platform: 'browser', write: false,
-      });
-      const context = await newContext(browser);
-      t.after(() => context.close());
-      const page = await context.newPage();
-      await page.goto(app.url);
-      await page.addScriptTag({ content: bundle.outputFiles[0].text });
-      const sent = await Promise.all(args.map(async (arg, i) => {
-        if (typeof arg === 'function') {
-          await page.exposeFunction(`call${i}`, arg);
-          return { calls: `call${i}` };
-        }
-        if (typeof arg !== 'object') return { value: arg };
-        const members = {};
-        for (const [member, call] of Object.entries(arg)) {
-          await page.exposeFunction(`call${i}_${member}`, call);
-          members[member] = `call${i}_${member}`;
-        }
-        return { members };
-      }));
-      return page.evaluate(([name, sent]) => scenarios[name](...sent.map(({ calls, members, value }) => {
-        if (calls) return window[calls];
-        if (members) return Object.fromEntries(Object.entries(members).map(([member, call]) => [member, window[call]]));
-        return value;
-      })), [name, sent]);
-    },
-  };
-
-  for (const [place, run] of Object.entries(places)) {
+  for (const [place, run] of Object.entries(places(() => ({ app, browser })))) {
     for (const protocol of ['reliable', 'plain']) {
       test(`the SDK in ${place}, ${protocol}: groups, acks, payloads, events, messages of a backend`, async (t) => {
         const user = `sdk-${place}-${protocol}`;

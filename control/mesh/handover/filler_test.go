@@ -57,6 +57,7 @@ var values = map[string]*rapid.Generator[any]{
 	"ClientEvent.Payload": mapped(nameOf, asBytes),
 	"Resumption.Given":    rapid.Custom(drawHash).AsAny(),
 	"Resumption.Proven":   rapid.Custom(drawHash).AsAny(),
+	"Resumption.Key":      rapid.Custom(drawKey).AsAny(),
 	"Op.Index":            rapid.IntRange(1, 1<<20).AsAny(),
 	"hub.RouteKind":       rapid.SampledFrom(routes),
 	"Sender.Connection":   mapped(nameOf, asID),
@@ -87,6 +88,10 @@ func drawTime(t *rapid.T) time.Time {
 
 func drawHash(t *rapid.T) [sha256.Size]byte {
 	return sha256.Sum256([]byte(nameOf.Draw(t, "token")))
+}
+
+func drawKey(t *rapid.T) [16]byte {
+	return [16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "key"))
 }
 
 func drawSpans(t *rapid.T) []ranges.Span {

@@ -134,7 +134,7 @@ func checkGroup(group string) error {
 
 func encodeResumption(r *hub.Resumption, now time.Time) *peerv1.HandoverResumption {
 	m := &peerv1.HandoverResumption{
-		Given: r.Given[:], DetachedFor: encodeSince(r.DetachedAt, now),
+		Given: r.Given[:], Key: r.Key[:], DetachedFor: encodeSince(r.DetachedAt, now),
 	}
 	if r.Proven != [len(r.Proven)]byte{} {
 		m.Proven = r.Proven[:]
@@ -148,11 +148,15 @@ func decodeResumption(m *peerv1.HandoverResumption, now time.Time) (*hub.Resumpt
 		len(m.GetProven()) != 0 && len(m.GetProven()) != len(made.Proven) {
 		return nil, brokenError("hashes of tokens are not of 32 bytes")
 	}
+	if len(m.GetKey()) != len(made.Key) {
+		return nil, brokenError("the key of tokens is not of 16 bytes")
+	}
 	if err := checkKnown(m); err != nil {
 		return nil, err
 	}
 	copy(made.Given[:], m.GetGiven())
 	copy(made.Proven[:], m.GetProven())
+	copy(made.Key[:], m.GetKey())
 	var err error
 	made.DetachedAt, err = decodeSince(m.GetDetachedFor(), now)
 	return made, err

@@ -181,6 +181,7 @@ func TestABrokenSnapshotIsRefused(t *testing.T) {
 		"expiry":      func(m *wire) { m.Claims.ExpiresIn.Nanos = 1 << 30 },
 		"given":       func(m *wire) { m.Resumption.Given = []byte("short") },
 		"proven":      func(m *wire) { m.Resumption.Proven = []byte("short") },
+		"key":         func(m *wire) { m.Resumption.Key = []byte("short") },
 		"resumption":  func(m *wire) { m.Resumption = nil },
 		"detached":    func(m *wire) { m.Resumption.DetachedFor.Nanos = 1 << 30 },
 		"action":      func(m *wire) { m.Grants[0].Action = 0 },

@@ -25,7 +25,7 @@ type arrival struct {
 	// unsettled are, after the commit, the origins that the old hub has cut: calls behind the mark
 	// wait until those before it have been resent.
 	unsettled map[Origin]struct{}
-	held      []heldCall
+	held      heldCalls
 }
 
 // isComplete reports whether this hub has the connection, and all origins know it.
@@ -116,11 +116,9 @@ func (c *Core) HandleApplied(now time.Duration, id ID) []Effect {
 
 // releaseHeld delivers the held calls of the origins that are settled.
 func (a *arrival) releaseHeld(c *Core) {
-	held := a.held
-	a.held = nil
-	for _, h := range held {
+	for _, h := range a.held.takeAll(&c.holdings) {
 		if _, waits := a.unsettled[h.from]; waits {
-			a.held = append(a.held, h)
+			a.held.add(&c.holdings, h)
 		} else {
 			c.answers.deliverHeld(c.links, a.move.Connection, h)
 		}
@@ -219,7 +217,7 @@ func (a *arrival) abandonMove(c *Core) {
 	delete(c.arrivals, a.move.ID)
 	c.addEffect(Abandon{a.move})
 	c.respond(a.move.From, Message{Kind: Never, Move: a.move})
-	for _, h := range a.held {
+	for _, h := range a.held.takeAll(&c.holdings) {
 		c.answers.finishHeld(c.links, h)
 	}
 	c.respondToAll(Message{Kind: Done, Move: a.move})

@@ -59,15 +59,31 @@ func (c *Core) clone() *Core {
 	made, l := *c, *c.links
 	made.links, made.origin.links = &l, &l
 	l.in, l.out, made.dead = maps.Clone(c.in), maps.Clone(c.out), maps.Clone(c.dead)
+	of := map[*answer]*answer{}
+	cloneAnswer := func(a *answer) *answer {
+		if of[a] == nil {
+			k := *a
+			k.moved = slices.Clone(a.moved)
+			of[a] = &k
+		}
+		return of[a]
+	}
+	cloneHeld := func(l heldCalls) heldCalls {
+		l.calls = slices.Clone(l.calls)
+		for i := range l.calls {
+			l.calls[i].of = cloneAnswer(l.calls[i].of)
+		}
+		return l
+	}
 	made.departures = cloneMap(c.departures, func(d *departure) *departure {
 		k := *d
 		k.marked, k.late = maps.Clone(d.marked), maps.Clone(d.late)
-		k.held = slices.Clone(d.held)
+		k.held = cloneHeld(d.held)
 		return &k
 	})
 	made.arrivals = cloneMap(c.arrivals, func(a *arrival) *arrival {
 		k := *a
-		k.marked, k.held = maps.Clone(a.marked), slices.Clone(a.held)
+		k.marked, k.held = maps.Clone(a.marked), cloneHeld(a.held)
 		k.unmarked, k.unsettled = maps.Clone(a.unmarked), maps.Clone(a.unsettled)
 		return &k
 	})
@@ -80,11 +96,7 @@ func (c *Core) clone() *Core {
 		return &k
 	})
 	made.marks = cloneMap(c.marks, clonePlain[mark])
-	made.answers = cloneMap(c.answers, func(a *answer) *answer {
-		k := *a
-		k.moved = slices.Clone(a.moved)
-		return &k
-	})
+	made.answers = cloneMap(c.answers, cloneAnswer)
 	return &made
 }
 
@@ -258,14 +270,14 @@ func (k *key) core(c *Core) {
 		k.number(uint64(d.deadline))
 		k.flags(d.isLossy, d.isComplete, d.ended != nil)
 		k.origins(d.marked, d.late)
-		k.held(d.held)
+		k.held(d.held.calls)
 	}
 	for _, id := range sortedIDs(c.arrivals) {
 		a := c.arrivals[id]
 		k.id(id)
 		k.flags(a.isCommitted, a.isForgotten, a.isTold)
 		k.origins(a.marked, a.unmarked, a.unsettled)
-		k.held(a.held)
+		k.held(a.held.calls)
 	}
 	for _, id := range sortedIDs(c.marks) {
 		k.id(id)

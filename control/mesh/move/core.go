@@ -31,6 +31,13 @@ type Config struct {
 	Lanes int
 	// MaxHeld is the most calls that a hub holds for a connection that moves.
 	MaxHeld int
+	// MaxHeldBytes is the most bytes of those calls.
+	MaxHeldBytes int
+	// MaxBytes is the most bytes of all calls that a hub holds. A call that waits for several
+	// connections counts once.
+	MaxBytes int
+	// SizeOf returns the bytes that the body of a call holds.
+	SizeOf func(body any) int
 	// DoubtTime is the time from the seal after which the old hub lets go of the connection if the
 	// new hub has not answered: as long as a connection waits for its client.
 	DoubtTime time.Duration
@@ -47,7 +54,6 @@ type Core struct {
 	transfers
 
 	now       time.Duration
-	maxHeld   int
 	doubtTime time.Duration
 	dead      map[hub.ID]struct{} // hubs that are declared dead
 
@@ -56,7 +62,8 @@ type Core struct {
 	wanted takers
 	takes  map[hub.ConnectionID]*take // of clients of this hub
 
-	answers answers
+	answers  answers
+	holdings holdings
 }
 
 // New returns the core of a hub without links.
@@ -69,9 +76,9 @@ func New(config Config) *Core {
 		links:     l,
 		origin:    origin{links: l, calls: map[uint64]*call{}, marks: map[ID]*mark{}},
 		transfers: transfers{departures{}, map[ID]*arrival{}},
-		maxHeld:   config.MaxHeld, doubtTime: config.DoubtTime, dead: map[hub.ID]struct{}{},
+		doubtTime: config.DoubtTime, dead: map[hub.ID]struct{}{},
 		wanted: takers{}, takes: map[hub.ConnectionID]*take{},
-		answers: answers{},
+		answers: answers{}, holdings: holdings{config: config},
 	}
 }
 

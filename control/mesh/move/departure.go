@@ -27,7 +27,7 @@ type departure struct {
 	// marked are the origins whose marks have come: their later calls are for the new hub.
 	marked map[Origin]struct{}
 	// held are the calls that are not for this hub unless the move fails.
-	held []heldCall
+	held heldCalls
 	// isLossy says that a held call was dropped, so the connection can't go on here any more.
 	isLossy bool
 	// isComplete says that all links at the new hub know of the move. This hub still waits for the
@@ -271,7 +271,7 @@ func (d *departure) askOutcome(c *Core) {
 func (d *departure) abortMove(c *Core, isFinal bool) {
 	delete(c.departures, d.move.ID)
 	c.addEffect(Thaw{d.move})
-	for _, h := range d.held {
+	for _, h := range d.held.takeAll(&c.holdings) {
 		c.answers.deliverHeld(c.links, d.move.Connection, h)
 	}
 	if d.stage == freezing {
@@ -296,7 +296,7 @@ func (d *departure) loseMove(c *Core) {
 	if d.stage == sealed {
 		c.addEffect(Release{Move: d.move, IsLost: true})
 	}
-	for _, h := range d.held {
+	for _, h := range d.held.takeAll(&c.holdings) {
 		c.answers.finishHeld(c.links, h)
 	}
 	c.serveTaker(d.move.Connection)
@@ -305,9 +305,7 @@ func (d *departure) loseMove(c *Core) {
 // dropHeld ends the wait of the calls that the new hub owns. The origins of those without a mark
 // look whether the new hub has taken them.
 func (d *departure) dropHeld(c *Core) {
-	held := d.held
-	d.held = nil
-	for _, h := range held {
+	for _, h := range d.held.takeAll(&c.holdings) {
 		if a := c.answers[h.key]; a != nil && h.isUnmarked {
 			a.moved = append(a.moved, d.move)
 		}

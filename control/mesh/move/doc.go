@@ -78,10 +78,10 @@
 //
 // # Bounds
 //
-// A hub holds at most MaxHeld calls for a connection. With more, a move that can fail yet fails. C
-// in doubt drops the call and answers it with the move, and the connection can't return to C. D
-// ends the link that delays the origin's calls. Few connections should move at once: each holds its
-// own list of calls.
+// A hub holds at most MaxHeld calls and MaxHeldBytes bytes for a connection, and MaxBytes bytes for
+// all connections. With more, a move that can fail yet fails. C in doubt drops the call and answers
+// it with the move, and the connection can't return to C. D ends the link that delays the origin's
+// calls. Few connections should move at once: each holds its own list of calls.
 //
 // # Duties of the shell
 //

@@ -16,6 +16,8 @@ type answer struct {
 	body  any // the call
 	waits int // held calls
 	moved []Move
+	size  int // bytes of the body, while the call is held
+	holds int // connections for which the call is in a list of held calls
 }
 
 // answers are the answers that moves delay.
@@ -24,17 +26,68 @@ type answers map[callKey]*answer
 // heldCall is a call that waits for the end of a move, for a single connection.
 type heldCall struct {
 	key  callKey
+	of   *answer // also when the link of the call has ended
 	from Origin
-	body any
 	// isUnmarked says that the call has come from an origin without a mark, at the old hub.
 	isUnmarked bool
+}
+
+// heldCalls are the calls that wait for a connection, in their order.
+type heldCalls struct {
+	calls []heldCall
+	bytes int
+}
+
+// holdings bounds the calls that a hub holds.
+type holdings struct {
+	config Config // static
+	bytes  int    // of all calls that are held, each counted once
+}
+
+// add appends a call. It returns false if that is more than the hub may hold.
+func (l *heldCalls) add(hub *holdings, h heldCall) bool {
+	if h.of.size == 0 {
+		h.of.size = hub.config.SizeOf(h.of.body)
+	}
+	if h.of.holds++; h.of.holds == 1 {
+		hub.bytes += h.of.size
+	}
+	l.calls = append(l.calls, h)
+	l.bytes += h.of.size
+	return len(l.calls) <= hub.config.MaxHeld && l.bytes <= hub.config.MaxHeldBytes &&
+		hub.bytes <= hub.config.MaxBytes
+}
+
+// dropLast removes the call that was added last.
+func (l *heldCalls) dropLast(hub *holdings) {
+	last := len(l.calls) - 1
+	l.calls[last].countOut(hub)
+	l.bytes -= l.calls[last].of.size
+	l.calls[last] = heldCall{}
+	l.calls = l.calls[:last]
+}
+
+// takeAll removes and returns all calls.
+func (l *heldCalls) takeAll(hub *holdings) []heldCall {
+	calls := l.calls
+	*l = heldCalls{}
+	for _, h := range calls {
+		h.countOut(hub)
+	}
+	return calls
+}
+
+func (h heldCall) countOut(hub *holdings) {
+	if h.of.holds--; h.of.holds == 0 {
+		hub.bytes -= h.of.size
+	}
 }
 
 // receiveCall takes a call in, and decides which of the connections that move it is for.
 func (c *Core) receiveCall(o Origin, m *Message) {
 	key := callKey{o.Hub, m.Number}
-	h := heldCall{key: key, from: o, body: m.Body}
 	a := &answer{lane: m.Lane, body: m.Body, waits: 1} // until Execute
+	h := heldCall{key: key, of: a, from: o}
 	c.answers[key] = a
 	x := Execute{From: o, Number: m.Number, Body: m.Body}
 	for _, id := range sortedIDs(c.departures) {
@@ -77,15 +130,14 @@ func (d *departure) holdCall(c *Core, a *answer, h heldCall) bool {
 	}
 	h.isUnmarked = !marked
 	a.waits++
-	d.held = append(d.held, h)
-	if len(d.held) > c.maxHeld {
+	if !d.held.add(&c.holdings, h) {
 		if d.stage < sealed {
 			d.abortMove(c, false)
 			return true // it has the call already
 		}
 		d.isLossy = true // so it is not for this hub in any case
 		a.waits--
-		d.held = d.held[:len(d.held)-1]
+		d.held.dropLast(&c.holdings)
 		if !marked {
 			a.moved = append(a.moved, d.move)
 		}
@@ -106,8 +158,7 @@ func (r *arrival) holdCall(c *Core, a *answer, h heldCall) bool {
 		return false
 	}
 	a.waits++
-	r.held = append(r.held, h)
-	if len(r.held) > c.maxHeld {
+	if !r.held.add(&c.holdings, h) {
 		r.endWait(c, h.from.Hub)
 	}
 	return true
@@ -128,7 +179,7 @@ func (r *arrival) endWait(c *Core, origin hub.ID) {
 
 // deliverHeld delivers a held call to its connection.
 func (all answers) deliverHeld(l *links, connection hub.ConnectionID, h heldCall) {
-	l.addEffect(Deliver{h.from, h.key.number, h.body, connection})
+	l.addEffect(Deliver{h.from, h.key.number, h.of.body, connection})
 	all.finishHeld(l, h)
 }
 

@@ -339,11 +339,11 @@ func (w *world) checkHealed() {
 	for _, n := range w.nodes {
 		k := n.core
 		if !n.dead && len(k.departures)+len(k.arrivals)+len(k.marks)+len(k.calls)+len(k.answers)+
-			len(k.takes)+len(k.wanted)+len(n.shadows) > 0 {
+			len(k.takes)+len(k.wanted)+len(n.shadows)+k.holdings.bytes > 0 {
 			w.fail("%s remembers: %d departures, %d arrivals, %d marks, %d calls, %d answers, "+
-				"%d takes, %d wanted, %d shadows", n.id, len(k.departures), len(k.arrivals),
-				len(k.marks), len(k.calls), len(k.answers), len(k.takes), len(k.wanted),
-				len(n.shadows))
+				"%d takes, %d wanted, %d shadows, %d bytes", n.id, len(k.departures),
+				len(k.arrivals), len(k.marks), len(k.calls), len(k.answers), len(k.takes),
+				len(k.wanted), len(n.shadows), k.holdings.bytes)
 		}
 	}
 	for _, id := range sortedKeys(w.clients) {

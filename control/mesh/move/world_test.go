@@ -134,7 +134,8 @@ func newWorld(lanes int, ids ...hub.ID) *world {
 	for _, id := range ids {
 		w.nodes = append(w.nodes, &node{
 			world: w, id: id, core: New(Config{
-				Self: id, Lanes: lanes, MaxHeld: mostHeld, DoubtTime: doubtTime,
+				Self: id, Lanes: lanes, DoubtTime: doubtTime, MaxHeld: mostHeld,
+				MaxHeldBytes: mostHeldBytes, MaxBytes: mostBytes, SizeOf: sizeOf,
 			}),
 			conns: map[hub.ConnectionID]*conn{}, shadows: map[hub.ConnectionID]*conn{},
 			stones: map[hub.ConnectionID]hub.ID{}, calls: map[uint64]request{},
@@ -147,9 +148,19 @@ func newWorld(lanes int, ids ...hub.ID) *world {
 const (
 	// mostHeld is more than most schedules hold.
 	mostHeld = 6
+	// The bytes of a call are few: see sizeOf. Sends reach the bound before the number of calls.
+	mostHeldBytes, mostBytes = 10, 16
 	// doubtTime is longer than a client waits.
 	doubtTime = 10 * time.Second
 )
+
+// sizeOf returns the bytes of a call: of a send 2, of others 1.
+func sizeOf(body any) int {
+	if body.(request).verb == send {
+		return 2
+	}
+	return 1
+}
 
 // joinAll sets all links up.
 func (w *world) joinAll() {

@@ -18,57 +18,191 @@ const (
 	// is on a different move. Such moves take up to busyTries as long.
 	busyPause = 20 * time.Millisecond
 	busyTries = 100
+	// paceWindow is the time for which the connects of a peer count. A client whose connection has
+	// moved comes back soon after, so a peer does not know at once how many are to come.
+	paceWindow = time.Second
+	// roundMost is the most connections that are moved before peers are asked again.
+	roundMost = 256
 )
 
-// MoveAway moves connections to linked peers that do not leave, in turn. It calls moved for each
-// that has moved. It returns the number of those when all have moved or can't, or when ctx is done;
-// moves that are under way then go on. moved may be called concurrently.
-func (s *Shell) MoveAway(ctx context.Context, ids []hub.ConnectionID, moved func()) int {
+// Away is an order to move connections to linked peers that do not leave.
+type Away struct {
+	// Connections are those that move, in this order.
+	Connections []hub.ConnectionID
+	// Rooms asks the linked peers that do not leave for their room, again and again.
+	Rooms func(ctx context.Context) []Room
+	// By is the time by which all should have moved. Until then peers get as many as they let
+	// connect, unless that is too slow. Zero: there is no such time.
+	By time.Time
+	// Quotas are the most connections for each peer; nil: any number for each.
+	Quotas map[hub.ID]int
+	// Rate is the most connections in a second; 0: there is no such limit.
+	Rate int
+	// Moved is called for each connection that has moved, also concurrently.
+	Moved func()
+}
+
+// MoveAway carries an order out. Peers of a newer generation come first. Each peer gets connections
+// in proportion to its places, at the pace at which it lets clients connect. A peer without a place
+// gets none.
+//
+// It returns the number of connections that have moved, when all have moved or no peer takes them,
+// or when ctx is done. Moves that are under way then go on: see AwaitMoves.
+func (s *Shell) MoveAway(ctx context.Context, a Away) int {
 	can := s.hub != nil
 	s.Do(func() { can = can && s.config.Links.CanMove() })
 	if !can {
 		return 0
 	}
-	var count atomic.Int64
-	var movers sync.WaitGroup
-	slots := make(chan struct{}, movesAtOnce)
+	m := &mover{
+		Away: a, shell: s, slots: make(chan struct{}, movesAtOnce),
+		sent: map[hub.ID]int{}, recent: map[hub.ID]int{},
+	}
+	for left := a.Connections; len(left) > 0 && ctx.Err() == nil; {
+		rooms := m.askRooms(ctx, len(left))
+		to := m.planRound(rooms, len(left))
+		switch {
+		case len(to) > 0:
+			m.startMoves(ctx, left[:len(to)], to, rooms)
+			left = left[len(to):]
+		case hasPlaces(rooms):
+			m.awaitWindow(ctx)
+		default:
+			left = nil
+		}
+	}
+	m.movers.Wait()
+	return int(m.count.Load())
+}
+
+// mover carries out an order. All but its goroutines are of MoveAway.
+type mover struct {
+	Away
+
+	shell  *Shell
+	slots  chan struct{} // has an entry for each connection on the move
+	movers sync.WaitGroup
+	count  atomic.Int64 // connections that have moved
+
+	sent   map[hub.ID]int // connections for each peer so far
+	began  time.Time      // of the window
+	recent map[hub.ID]int // connections for each peer in the window
+	total  int            // their sum
+	need   int            // how many must move in the window
+}
+
+// askRooms asks peers for their room, and takes off what they have got. left is how many
+// connections have not begun to move.
+func (m *mover) askRooms(ctx context.Context, left int) []Room {
+	if now := time.Now(); now.Sub(m.began) >= paceWindow {
+		m.began, m.total = now, 0
+		clear(m.recent)
+		m.need = 0
+		if rest := m.By.Sub(now); !m.By.IsZero() {
+			m.need = left
+			if rest > paceWindow {
+				m.need = int(time.Duration(left)*paceWindow/rest) + 1
+			}
+		}
+	}
+	rooms := m.Rooms(ctx)
+	for i := range rooms {
+		r := &rooms[i]
+		r.Connects = max(0, r.Connects-m.recent[r.Hub])
+		if m.Quotas != nil {
+			r.Places = max(0, min(r.Places, m.Quotas[r.Hub]-m.sent[r.Hub]))
+		}
+	}
+	return rooms
+}
+
+func hasPlaces(rooms []Room) bool {
+	for _, r := range rooms {
+		if r.Places > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// planRound returns the peers of the next connections, and counts them.
+func (m *mover) planRound(rooms []Room, left int) (to []hub.ID) {
+	count := min(left, roundMost)
+	if m.Rate > 0 {
+		count = min(count, m.Rate-m.total)
+	}
+	shares := shareOut(rooms, max(0, count), max(0, m.need-m.total))
+	for more := true; more; {
+		more = false
+		for i := range shares { // in turn, so that each peer begins at once
+			if shares[i] > 0 {
+				shares[i]--
+				more = true
+				to = append(to, rooms[i].Hub)
+				m.sent[rooms[i].Hub]++
+				m.recent[rooms[i].Hub]++
+			}
+		}
+	}
+	m.total += len(to)
+	return to
+}
+
+// awaitWindow waits for the end of the window: then peers let more clients connect.
+func (m *mover) awaitWindow(ctx context.Context) {
+	timer := time.NewTimer(max(1, time.Until(m.began.Add(paceWindow))))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// startMoves starts moves to these peers, and waits for room among the moves. Without quotas a
+// connection that its peer refuses goes to a different peer that has places.
+func (m *mover) startMoves(
+	ctx context.Context, ids []hub.ConnectionID, to []hub.ID, rooms []Room,
+) {
+	var spare []hub.ID
+	for _, r := range rooms {
+		if m.Quotas == nil && r.Places > 0 {
+			spare = append(spare, r.Hub)
+		}
+	}
 	for i, id := range ids {
 		select {
-		case slots <- struct{}{}:
+		case m.slots <- struct{}{}:
 		case <-ctx.Done():
+			return
 		}
-		if ctx.Err() != nil {
-			break
-		}
-		movers.Go(func() {
-			defer func() { <-slots }()
-			if s.moveToAny(ctx, id, i) {
-				count.Add(1)
-				moved()
+		m.movers.Go(func() {
+			defer func() { <-m.slots }()
+			isDone := m.moveOnce(ctx, id, to[i])
+			for k := 0; k < len(spare) && !isDone && ctx.Err() == nil; k++ {
+				if spare[k] != to[i] {
+					isDone = m.moveOnce(ctx, id, spare[k])
+				}
+			}
+			if isDone {
+				m.count.Add(1)
+				m.Moved()
 			}
 		})
 	}
-	movers.Wait()
-	return int(count.Load())
 }
 
-// moveToAny moves a connection to the first peer that takes it. first says which is asked first.
-func (s *Shell) moveToAny(ctx context.Context, id hub.ConnectionID, first int) bool {
-	takers := s.config.Links.Takers()
-	for i := range takers {
-		to := takers[(first+i)%len(takers)]
-		for range busyTries {
-			begun, isDone := s.moveTo(ctx, id, to)
-			if isDone || ctx.Err() != nil {
-				return isDone
-			}
-			if begun {
-				break // this peer does not take it
-			}
-			select {
-			case <-time.After(busyPause):
-			case <-ctx.Done():
-			}
+// moveOnce moves a connection to a peer. It waits while the connection is on a different move. It
+// returns false if the connection does not come to the peer.
+func (m *mover) moveOnce(ctx context.Context, id hub.ConnectionID, to hub.ID) (isDone bool) {
+	for range busyTries {
+		begun, isDone := m.shell.moveTo(ctx, id, to)
+		if begun || ctx.Err() != nil {
+			return isDone
+		}
+		select {
+		case <-time.After(busyPause):
+		case <-ctx.Done():
+			return false
 		}
 	}
 	return false

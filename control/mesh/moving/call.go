@@ -24,6 +24,12 @@ type Body struct {
 	Call any
 }
 
+// sizeOf returns the bytes that a call holds.
+func sizeOf(body any) int {
+	b, _ := body.(*Body)
+	return proto.Size(b.Forward)
+}
+
 // callKey names a call at a hub that carries it out.
 type callKey struct {
 	hub    hub.ID // where it began

@@ -9,6 +9,7 @@
 //	execution.go   the executor of calls, which package control implements
 //	take.go        clients that wait for their connections
 //	away.go        a hub that leaves moves its connections away
+//	room.go        the peers that get them
 //	links.go       the links of the mesh, as the shell needs them
 //
 // # Calls

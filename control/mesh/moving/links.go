@@ -29,8 +29,6 @@ type Links interface {
 	// Holder returns the peer to ask for a connection, or "". isSure says that if this peer does
 	// not have the connection, and knows no hub that does, no hub has it; with "", that none has.
 	Holder(namespace string, id hub.ConnectionID) (at hub.ID, isSure bool)
-	// Takers returns the linked peers that do not leave, in order. It may be called from anywhere.
-	Takers() []hub.ID
 	// CanMove reports whether all linked hubs take part in moves: none has an older version, or a
 	// different number of lanes.
 	CanMove() bool

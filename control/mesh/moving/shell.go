@@ -11,9 +11,13 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// mostHeld is the most calls that wait for a connection that moves. A move takes some round trips,
-// or MarkTime if a hub stands still.
-const mostHeld = 4096
+// The bounds of the calls that wait for connections that move. A move takes some round trips, or
+// MarkTime if a hub stands still. A connection in doubt may wait for its resume window.
+const (
+	mostHeld      = 4096     // for a connection
+	mostHeldBytes = 4 << 20  // for a connection
+	mostBytes     = 64 << 20 // for all connections of a hub
+)
 
 // Config configures a Shell. All fields are required.
 type Config struct {
@@ -105,7 +109,8 @@ func (s *Shell) Enable(h *hub.Hub, c Clients) {
 
 func newCore(c Config, doubt time.Duration) *move.Core {
 	return move.New(move.Config{
-		Self: c.Self, Lanes: c.Lanes, MaxHeld: mostHeld, DoubtTime: doubt,
+		Self: c.Self, Lanes: c.Lanes, DoubtTime: doubt,
+		MaxHeld: mostHeld, MaxHeldBytes: mostHeldBytes, MaxBytes: mostBytes, SizeOf: sizeOf,
 	})
 }
 

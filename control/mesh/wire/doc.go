@@ -4,9 +4,9 @@
 // # Purpose
 //
 // A forwarded send is encoded and decoded at both ends of a lane, and so is its result. The general
-// encoder and decoder of protobuf took 3.2 µs for a send, at both ends together. Package wire takes
-// 1.8. The general decoder takes six objects for each send, and four for each result. Package wire
-// takes two and one, and a further object for the bytes of a DataRequest.
+// encoder and decoder of protobuf take about 1.6 times as long as package wire. The general decoder
+// takes six objects for each send, and four for each result. Package wire takes two and one, and a
+// further object for the bytes of a DataRequest.
 //
 // # Outline
 //

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -234,6 +235,11 @@ func setField(m protoreflect.Message, field protoreflect.FieldDescriptor) {
 	switch {
 	case field.IsList():
 		value.List().Append(valueOf(field, value.List().NewElement()))
+	case field.IsMap():
+		value.Map().Set(
+			valueOf(field.MapKey(), protoreflect.Value{}).MapKey(),
+			valueOf(field.MapValue(), value.Map().NewValue()),
+		)
 	default:
 		value = valueOf(field, value)
 	}
@@ -247,16 +253,22 @@ func valueOf(field protoreflect.FieldDescriptor, empty protoreflect.Value) proto
 		return protoreflect.ValueOfBool(true)
 	case protoreflect.BytesKind:
 		return protoreflect.ValueOfBytes([]byte("x"))
+	case protoreflect.EnumKind:
+		return protoreflect.ValueOfEnum(1)
 	case protoreflect.Int32Kind:
 		return protoreflect.ValueOfInt32(7)
+	case protoreflect.Uint32Kind:
+		return protoreflect.ValueOfUint32(7)
 	case protoreflect.Int64Kind:
 		return protoreflect.ValueOfInt64(7)
 	case protoreflect.Uint64Kind:
 		return protoreflect.ValueOfUint64(7)
 	case protoreflect.StringKind:
 		return protoreflect.ValueOfString("x")
-	default:
+	case protoreflect.MessageKind:
 		return empty
+	default:
+		panic(fmt.Sprintf("the test has no value for %s", field.FullName()))
 	}
 }
 

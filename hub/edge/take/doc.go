@@ -22,15 +22,16 @@
 //
 // # Locking
 //
-// None: a counter is atomic.
+// The mutex of the places is a leaf.
 //
 // # Backpressure
 //
-// Config.Most bounds the takes under way. Each holds the socket of a client with its place among
-// the links, about 22 KB, and the goroutines above, for Timeout at most. Its client is a stranger
-// in line (package lobby), so the lobby may drop it for a newcomer of a different address. A
-// made-up id that has not the form of an id, a request without a token, and a protocol whose
-// connections can't be resumed begin no take.
+// Config.Most bounds the takes under way. When half of the places are taken, an address has an
+// eighth of them at most, and a hub that ids name a quarter (places.go). Each take holds the socket
+// of a client with its place among the links, about 22 KB, and the goroutines above, for Timeout at
+// most. Its client is a stranger in line (package lobby), so the lobby may drop it for a newcomer
+// of a different address. A made-up id that has not the form of an id, a request without a token,
+// and a protocol whose connections can't be resumed begin no take.
 //
 // # Errors
 //

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,8 +56,7 @@ type Takes struct {
 	metrics *metrics
 	closed  context.Context // ends at Close
 	close   func()
-
-	underWay atomic.Int64
+	places  *places
 }
 
 // New returns Takes of which none is under way.
@@ -68,7 +66,7 @@ func New(c Config) (*Takes, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Takes{config: c, metrics: m}
+	t := &Takes{config: c, metrics: m, places: newPlaces(c.Most)}
 	t.closed, t.close = context.WithCancel(context.Background())
 	return t, nil
 }
@@ -98,10 +96,12 @@ func IsElsewhere(err error) bool {
 func (t *Takes) Await(
 	ctx context.Context, onWait func(), namespace string, id hub.ConnectionID, token string,
 ) error {
-	defer t.underWay.Add(-1)
-	if t.underWay.Add(1) > t.config.Most {
+	from := lobby.StrangerOf(ctx).Address()
+	_, born, _ := hub.ParseConnectionID(string(id)) // Find has checked the id
+	if !t.places.reservePlace(from, born) {
 		return ErrLimit
 	}
+	defer t.places.releasePlace(from, born)
 	t.metrics.underWay.Inc()
 	defer t.metrics.underWay.Dec()
 	onWait()

@@ -56,12 +56,15 @@ type DeliveryServiceClient interface {
 	Send(ctx context.Context, in *SendRequest, opts ...grpc.CallOption) (*SendResponse, error)
 	// SendStream sends many messages over a stream, and keeps their order without waiting for
 	// receipts. As a rule, sends that arrive while the hub writes to clients share the next write: up
-	// to 64 sends, and no further send behind 256 KiB of them. So a stream with up to 64 sends under
-	// way causes no more writes to clients than as many overlapping calls of Send. A send to 256
-	// clients or more may wait for further sends, of its stream and of others: 1 µs for each client,
-	// and at most 5 ms. Messages of other callers to the same clients then wait as long. The hub
-	// waits only while it expects sends: one for each result that it told of a send to 256 clients or
-	// more. After a wait that brought nothing, up to 16 sends do not wait.
+	// to 768 sends, and no further send behind 256 KiB of them. To many clients it is less: no
+	// further send behind 64 sends with 320,000 deliveries. So a stream with so many sends under way
+	// causes no more writes to clients than as many overlapping calls of Send. A send to 256 clients
+	// or more may wait for further sends, of its stream and of others: 1 µs for each client, and at
+	// most 5 ms. Then the further sends of its stream wait as long, and so do messages of other
+	// callers to the same clients. The hub waits only while it expects sends: one for each result
+	// that it told of a send to 256 clients or more. A stream whose next such send comes more than
+	// 5 ms after the result is expected less and less: after 1 in 257 results in the end. After a
+	// wait that brought nothing, up to 16 sends do not wait.
 	//
 	// Order and results. The hub begins the sends in the order of arrival, whatever their targets
 	// are. Each connection gets its messages in that order. Each send gets exactly one result, a
@@ -161,12 +164,15 @@ type DeliveryServiceServer interface {
 	Send(context.Context, *SendRequest) (*SendResponse, error)
 	// SendStream sends many messages over a stream, and keeps their order without waiting for
 	// receipts. As a rule, sends that arrive while the hub writes to clients share the next write: up
-	// to 64 sends, and no further send behind 256 KiB of them. So a stream with up to 64 sends under
-	// way causes no more writes to clients than as many overlapping calls of Send. A send to 256
-	// clients or more may wait for further sends, of its stream and of others: 1 µs for each client,
-	// and at most 5 ms. Messages of other callers to the same clients then wait as long. The hub
-	// waits only while it expects sends: one for each result that it told of a send to 256 clients or
-	// more. After a wait that brought nothing, up to 16 sends do not wait.
+	// to 768 sends, and no further send behind 256 KiB of them. To many clients it is less: no
+	// further send behind 64 sends with 320,000 deliveries. So a stream with so many sends under way
+	// causes no more writes to clients than as many overlapping calls of Send. A send to 256 clients
+	// or more may wait for further sends, of its stream and of others: 1 µs for each client, and at
+	// most 5 ms. Then the further sends of its stream wait as long, and so do messages of other
+	// callers to the same clients. The hub waits only while it expects sends: one for each result
+	// that it told of a send to 256 clients or more. A stream whose next such send comes more than
+	// 5 ms after the result is expected less and less: after 1 in 257 results in the end. After a
+	// wait that brought nothing, up to 16 sends do not wait.
 	//
 	// Order and results. The hub begins the sends in the order of arrival, whatever their targets
 	// are. Each connection gets its messages in that order. Each send gets exactly one result, a

@@ -484,7 +484,9 @@ type HandoverResumption struct {
 	// The SHA-256 of the token that the last link's client showed: 32 bytes. Empty: there is none.
 	Proven []byte `protobuf:"bytes,2,opt,name=proven,proto3" json:"proven,omitempty"`
 	// The time since the connection has lost its link. Unset: it has a link.
-	DetachedFor   *durationpb.Duration `protobuf:"bytes,3,opt,name=detached_for,json=detachedFor,proto3" json:"detached_for,omitempty"`
+	DetachedFor *durationpb.Duration `protobuf:"bytes,3,opt,name=detached_for,json=detachedFor,proto3" json:"detached_for,omitempty"`
+	// The key that makes the next token from the token that the client shows: 16 bytes.
+	Key           []byte `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -536,6 +538,13 @@ func (x *HandoverResumption) GetProven() []byte {
 func (x *HandoverResumption) GetDetachedFor() *durationpb.Duration {
 	if x != nil {
 		return x.DetachedFor
+	}
+	return nil
+}
+
+func (x *HandoverResumption) GetKey() []byte {
+	if x != nil {
+		return x.Key
 	}
 	return nil
 }
@@ -1422,11 +1431,12 @@ const file_connhub_peer_v1_handover_proto_rawDesc = "" +
 	"\aprivate\x18\x04 \x01(\fR\aprivate\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x80\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x92\x01\n" +
 	"\x12HandoverResumption\x12\x14\n" +
 	"\x05given\x18\x01 \x01(\fR\x05given\x12\x16\n" +
 	"\x06proven\x18\x02 \x01(\fR\x06proven\x12<\n" +
-	"\fdetached_for\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\vdetachedFor\"x\n" +
+	"\fdetached_for\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\vdetachedFor\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\fR\x03key\"x\n" +
 	"\rHandoverGrant\x127\n" +
 	"\x06action\x18\x01 \x01(\x0e2\x1f.connhub.peer.v1.HandoverActionR\x06action\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x18\n" +

@@ -414,7 +414,10 @@ type ReadResponse struct {
 	// Connections move from the receiver or to it, or have done so in the last 2 s, the longest time
 	// of a read. The answers of the old hub and the new hub may both have such a connection, or
 	// neither, so the entry hub asks all hubs again.
-	RecentMoves   bool `protobuf:"varint,9,opt,name=recent_moves,json=recentMoves,proto3" json:"recent_moves,omitempty"`
+	RecentMoves bool `protobuf:"varint,9,opt,name=recent_moves,json=recentMoves,proto3" json:"recent_moves,omitempty"`
+	// Only with `self`: how many connections the receiver can take from a hub that leaves. Unset: the
+	// receiver's version does not tell.
+	Room          *HubRoom `protobuf:"bytes,10,opt,name=room,proto3" json:"room,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -531,6 +534,13 @@ func (x *ReadResponse) GetRecentMoves() bool {
 	return false
 }
 
+func (x *ReadResponse) GetRoom() *HubRoom {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
 type isReadResponse_Read interface {
 	isReadResponse_Read()
 }
@@ -556,7 +566,7 @@ type ReadResponse_Groups struct {
 }
 
 type ReadResponse_Self struct {
-	// The hub: id, name, version, start_time and connections.
+	// The hub: id, name, version, start_time and connections. `room` is set, too.
 	Self *v1.Hub `protobuf:"bytes,5,opt,name=self,proto3,oneof"`
 }
 
@@ -577,6 +587,62 @@ func (*ReadResponse_Self) isReadResponse_Read() {}
 
 func (*ReadResponse_Permissions) isReadResponse_Read() {}
 
+// HubRoom is what a hub can take at this moment.
+type HubRoom struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Connections that the hub can hold more: what is left of its limits on connections and on
+	// sockets.
+	Places int64 `protobuf:"varint,1,opt,name=places,proto3" json:"places,omitempty"`
+	// Clients that could connect now without waiting for the connect rate.
+	Connects      int64 `protobuf:"varint,2,opt,name=connects,proto3" json:"connects,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HubRoom) Reset() {
+	*x = HubRoom{}
+	mi := &file_connhub_peer_v1_read_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HubRoom) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HubRoom) ProtoMessage() {}
+
+func (x *HubRoom) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_peer_v1_read_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HubRoom.ProtoReflect.Descriptor instead.
+func (*HubRoom) Descriptor() ([]byte, []int) {
+	return file_connhub_peer_v1_read_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *HubRoom) GetPlaces() int64 {
+	if x != nil {
+		return x.Places
+	}
+	return 0
+}
+
+func (x *HubRoom) GetConnects() int64 {
+	if x != nil {
+		return x.Connects
+	}
+	return 0
+}
+
 // ConnectionMoved names the hub that has a connection.
 type ConnectionMoved struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -590,7 +656,7 @@ type ConnectionMoved struct {
 
 func (x *ConnectionMoved) Reset() {
 	*x = ConnectionMoved{}
-	mi := &file_connhub_peer_v1_read_proto_msgTypes[6]
+	mi := &file_connhub_peer_v1_read_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +668,7 @@ func (x *ConnectionMoved) String() string {
 func (*ConnectionMoved) ProtoMessage() {}
 
 func (x *ConnectionMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_read_proto_msgTypes[6]
+	mi := &file_connhub_peer_v1_read_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +681,7 @@ func (x *ConnectionMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionMoved.ProtoReflect.Descriptor instead.
 func (*ConnectionMoved) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_read_proto_rawDescGZIP(), []int{6}
+	return file_connhub_peer_v1_read_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ConnectionMoved) GetHub() string {
@@ -648,7 +714,7 @@ type ConnectionPage struct {
 
 func (x *ConnectionPage) Reset() {
 	*x = ConnectionPage{}
-	mi := &file_connhub_peer_v1_read_proto_msgTypes[7]
+	mi := &file_connhub_peer_v1_read_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +726,7 @@ func (x *ConnectionPage) String() string {
 func (*ConnectionPage) ProtoMessage() {}
 
 func (x *ConnectionPage) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_read_proto_msgTypes[7]
+	mi := &file_connhub_peer_v1_read_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +739,7 @@ func (x *ConnectionPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionPage.ProtoReflect.Descriptor instead.
 func (*ConnectionPage) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_read_proto_rawDescGZIP(), []int{7}
+	return file_connhub_peer_v1_read_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ConnectionPage) GetConnections() []*v1.Connection {
@@ -710,7 +776,7 @@ type GroupPage struct {
 
 func (x *GroupPage) Reset() {
 	*x = GroupPage{}
-	mi := &file_connhub_peer_v1_read_proto_msgTypes[8]
+	mi := &file_connhub_peer_v1_read_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +788,7 @@ func (x *GroupPage) String() string {
 func (*GroupPage) ProtoMessage() {}
 
 func (x *GroupPage) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_read_proto_msgTypes[8]
+	mi := &file_connhub_peer_v1_read_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +801,7 @@ func (x *GroupPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupPage.ProtoReflect.Descriptor instead.
 func (*GroupPage) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_read_proto_rawDescGZIP(), []int{8}
+	return file_connhub_peer_v1_read_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GroupPage) GetGroups() []*v1.Group {
@@ -778,7 +844,7 @@ const file_connhub_peer_v1_read_proto_rawDesc = "" +
 	"\aReadHub\":\n" +
 	"\x06Cursor\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\x06R\x04hash\x12\x1c\n" +
-	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x04name\"\xf8\x03\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x04name\"\xa6\x04\n" +
 	"\fReadResponse\x12@\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2\x1e.connhub.control.v1.ConnectionH\x00R\n" +
@@ -790,8 +856,13 @@ const file_connhub_peer_v1_read_proto_rawDesc = "" +
 	"\vpermissions\x18\x06 \x01(\v2,.connhub.control.v1.CheckPermissionsResponseH\x00R\vpermissions\x12\x14\n" +
 	"\x05epoch\x18\a \x01(\rR\x05epoch\x126\n" +
 	"\x05moved\x18\b \x01(\v2 .connhub.peer.v1.ConnectionMovedR\x05moved\x12!\n" +
-	"\frecent_moves\x18\t \x01(\bR\vrecentMovesB\x06\n" +
-	"\x04read\"D\n" +
+	"\frecent_moves\x18\t \x01(\bR\vrecentMoves\x12,\n" +
+	"\x04room\x18\n" +
+	" \x01(\v2\x18.connhub.peer.v1.HubRoomR\x04roomB\x06\n" +
+	"\x04read\"=\n" +
+	"\aHubRoom\x12\x16\n" +
+	"\x06places\x18\x01 \x01(\x03R\x06places\x12\x1a\n" +
+	"\bconnects\x18\x02 \x01(\x03R\bconnects\"D\n" +
 	"\x0fConnectionMoved\x12\x1b\n" +
 	"\x03hub\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\rR\x05epoch\"\x97\x01\n" +
@@ -816,7 +887,7 @@ func file_connhub_peer_v1_read_proto_rawDescGZIP() []byte {
 	return file_connhub_peer_v1_read_proto_rawDescData
 }
 
-var file_connhub_peer_v1_read_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_connhub_peer_v1_read_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_connhub_peer_v1_read_proto_goTypes = []any{
 	(*ReadRequest)(nil),                 // 0: connhub.peer.v1.ReadRequest
 	(*ReadConnections)(nil),             // 1: connhub.peer.v1.ReadConnections
@@ -824,46 +895,48 @@ var file_connhub_peer_v1_read_proto_goTypes = []any{
 	(*ReadHub)(nil),                     // 3: connhub.peer.v1.ReadHub
 	(*Cursor)(nil),                      // 4: connhub.peer.v1.Cursor
 	(*ReadResponse)(nil),                // 5: connhub.peer.v1.ReadResponse
-	(*ConnectionMoved)(nil),             // 6: connhub.peer.v1.ConnectionMoved
-	(*ConnectionPage)(nil),              // 7: connhub.peer.v1.ConnectionPage
-	(*GroupPage)(nil),                   // 8: connhub.peer.v1.GroupPage
-	(*v1.GetConnectionRequest)(nil),     // 9: connhub.control.v1.GetConnectionRequest
-	(*v1.GetGroupRequest)(nil),          // 10: connhub.control.v1.GetGroupRequest
-	(*v1.CheckPermissionsRequest)(nil),  // 11: connhub.control.v1.CheckPermissionsRequest
-	(*v1.ListConnectionsRequest)(nil),   // 12: connhub.control.v1.ListConnectionsRequest
-	(*v1.ListGroupsRequest)(nil),        // 13: connhub.control.v1.ListGroupsRequest
-	(*v1.Connection)(nil),               // 14: connhub.control.v1.Connection
-	(*v1.Group)(nil),                    // 15: connhub.control.v1.Group
-	(*v1.Hub)(nil),                      // 16: connhub.control.v1.Hub
-	(*v1.CheckPermissionsResponse)(nil), // 17: connhub.control.v1.CheckPermissionsResponse
+	(*HubRoom)(nil),                     // 6: connhub.peer.v1.HubRoom
+	(*ConnectionMoved)(nil),             // 7: connhub.peer.v1.ConnectionMoved
+	(*ConnectionPage)(nil),              // 8: connhub.peer.v1.ConnectionPage
+	(*GroupPage)(nil),                   // 9: connhub.peer.v1.GroupPage
+	(*v1.GetConnectionRequest)(nil),     // 10: connhub.control.v1.GetConnectionRequest
+	(*v1.GetGroupRequest)(nil),          // 11: connhub.control.v1.GetGroupRequest
+	(*v1.CheckPermissionsRequest)(nil),  // 12: connhub.control.v1.CheckPermissionsRequest
+	(*v1.ListConnectionsRequest)(nil),   // 13: connhub.control.v1.ListConnectionsRequest
+	(*v1.ListGroupsRequest)(nil),        // 14: connhub.control.v1.ListGroupsRequest
+	(*v1.Connection)(nil),               // 15: connhub.control.v1.Connection
+	(*v1.Group)(nil),                    // 16: connhub.control.v1.Group
+	(*v1.Hub)(nil),                      // 17: connhub.control.v1.Hub
+	(*v1.CheckPermissionsResponse)(nil), // 18: connhub.control.v1.CheckPermissionsResponse
 }
 var file_connhub_peer_v1_read_proto_depIdxs = []int32{
-	9,  // 0: connhub.peer.v1.ReadRequest.connection:type_name -> connhub.control.v1.GetConnectionRequest
+	10, // 0: connhub.peer.v1.ReadRequest.connection:type_name -> connhub.control.v1.GetConnectionRequest
 	1,  // 1: connhub.peer.v1.ReadRequest.connections:type_name -> connhub.peer.v1.ReadConnections
-	10, // 2: connhub.peer.v1.ReadRequest.group:type_name -> connhub.control.v1.GetGroupRequest
+	11, // 2: connhub.peer.v1.ReadRequest.group:type_name -> connhub.control.v1.GetGroupRequest
 	2,  // 3: connhub.peer.v1.ReadRequest.groups:type_name -> connhub.peer.v1.ReadGroups
 	3,  // 4: connhub.peer.v1.ReadRequest.self:type_name -> connhub.peer.v1.ReadHub
-	11, // 5: connhub.peer.v1.ReadRequest.permissions:type_name -> connhub.control.v1.CheckPermissionsRequest
-	12, // 6: connhub.peer.v1.ReadConnections.request:type_name -> connhub.control.v1.ListConnectionsRequest
+	12, // 5: connhub.peer.v1.ReadRequest.permissions:type_name -> connhub.control.v1.CheckPermissionsRequest
+	13, // 6: connhub.peer.v1.ReadConnections.request:type_name -> connhub.control.v1.ListConnectionsRequest
 	4,  // 7: connhub.peer.v1.ReadConnections.after:type_name -> connhub.peer.v1.Cursor
-	13, // 8: connhub.peer.v1.ReadGroups.request:type_name -> connhub.control.v1.ListGroupsRequest
+	14, // 8: connhub.peer.v1.ReadGroups.request:type_name -> connhub.control.v1.ListGroupsRequest
 	4,  // 9: connhub.peer.v1.ReadGroups.after:type_name -> connhub.peer.v1.Cursor
-	14, // 10: connhub.peer.v1.ReadResponse.connection:type_name -> connhub.control.v1.Connection
-	7,  // 11: connhub.peer.v1.ReadResponse.connections:type_name -> connhub.peer.v1.ConnectionPage
-	15, // 12: connhub.peer.v1.ReadResponse.group:type_name -> connhub.control.v1.Group
-	8,  // 13: connhub.peer.v1.ReadResponse.groups:type_name -> connhub.peer.v1.GroupPage
-	16, // 14: connhub.peer.v1.ReadResponse.self:type_name -> connhub.control.v1.Hub
-	17, // 15: connhub.peer.v1.ReadResponse.permissions:type_name -> connhub.control.v1.CheckPermissionsResponse
-	6,  // 16: connhub.peer.v1.ReadResponse.moved:type_name -> connhub.peer.v1.ConnectionMoved
-	14, // 17: connhub.peer.v1.ConnectionPage.connections:type_name -> connhub.control.v1.Connection
-	4,  // 18: connhub.peer.v1.ConnectionPage.next:type_name -> connhub.peer.v1.Cursor
-	15, // 19: connhub.peer.v1.GroupPage.groups:type_name -> connhub.control.v1.Group
-	4,  // 20: connhub.peer.v1.GroupPage.next:type_name -> connhub.peer.v1.Cursor
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	15, // 10: connhub.peer.v1.ReadResponse.connection:type_name -> connhub.control.v1.Connection
+	8,  // 11: connhub.peer.v1.ReadResponse.connections:type_name -> connhub.peer.v1.ConnectionPage
+	16, // 12: connhub.peer.v1.ReadResponse.group:type_name -> connhub.control.v1.Group
+	9,  // 13: connhub.peer.v1.ReadResponse.groups:type_name -> connhub.peer.v1.GroupPage
+	17, // 14: connhub.peer.v1.ReadResponse.self:type_name -> connhub.control.v1.Hub
+	18, // 15: connhub.peer.v1.ReadResponse.permissions:type_name -> connhub.control.v1.CheckPermissionsResponse
+	7,  // 16: connhub.peer.v1.ReadResponse.moved:type_name -> connhub.peer.v1.ConnectionMoved
+	6,  // 17: connhub.peer.v1.ReadResponse.room:type_name -> connhub.peer.v1.HubRoom
+	15, // 18: connhub.peer.v1.ConnectionPage.connections:type_name -> connhub.control.v1.Connection
+	4,  // 19: connhub.peer.v1.ConnectionPage.next:type_name -> connhub.peer.v1.Cursor
+	16, // 20: connhub.peer.v1.GroupPage.groups:type_name -> connhub.control.v1.Group
+	4,  // 21: connhub.peer.v1.GroupPage.next:type_name -> connhub.peer.v1.Cursor
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_connhub_peer_v1_read_proto_init() }
@@ -893,7 +966,7 @@ func file_connhub_peer_v1_read_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_connhub_peer_v1_read_proto_rawDesc), len(file_connhub_peer_v1_read_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,10 +1,7 @@
-package control
+package fleet
 
 import (
 	"testing"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
@@ -18,17 +15,5 @@ func TestPhasesOfADrainHaveTheirValuesInTheAPI(t *testing.T) {
 		if got := newDrainResponse(DrainProgress{Phase: phase}).GetPhase(); got != want {
 			t.Errorf("phase %d is %v, want %v", phase, got, want)
 		}
-	}
-}
-
-func TestAServerWithoutADrainHasNoDrainHub(t *testing.T) {
-	f := newFixture(t)
-	f.serve(t)
-	stream, err := f.hubs.DrainHub(t.Context(), &controlv1.DrainHubRequest{HubId: "some"})
-	if err == nil {
-		_, err = stream.Recv()
-	}
-	if status.Code(err) != codes.Unimplemented {
-		t.Errorf("got %v, want UNIMPLEMENTED", err)
 	}
 }

@@ -1,17 +1,14 @@
-package control
+package fleet
 
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/connhub/connhub/control/failure"
-	"github.com/connhub/connhub/control/mesh"
-	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -64,31 +61,27 @@ func newDrainResponse(p DrainProgress) *controlv1.DrainHubResponse {
 	}
 }
 
-// drainRow returns the row of DrainHub for a peer. It is no verb, because it has no target.
-func drainRow(d Drainer) verbRow {
-	return verbRow{execute: func(
-		context.Context, *executor, *peerv1.Forward, mesh.Scope,
-	) mesh.Execution {
-		d.Begin()
-		return finishedExecution(&peerv1.ForwardResult{
-			Result: &peerv1.ForwardResult_Drain{Drain: newDrainResponse(d.Progress())},
-		})
-	}}
+// AnswerDrain carries out a peer's call to drain this hub.
+func AnswerDrain(d Drainer) *peerv1.ForwardResult {
+	d.Begin()
+	return &peerv1.ForwardResult{
+		Result: &peerv1.ForwardResult_Drain{Drain: newDrainResponse(d.Progress())},
+	}
 }
 
 // DrainHub implements the RPC.
-func (s *hubService) DrainHub(
+func (s *Service) DrainHub(
 	r *controlv1.DrainHubRequest, stream grpc.ServerStreamingServer[controlv1.DrainHubResponse],
 ) error {
-	if s.drain == nil {
+	if s.Drain == nil {
 		return failure.ErrUnknownMethod
 	}
 	ask := func(context.Context) (*controlv1.DrainHubResponse, error) {
-		s.drain.Begin()
-		return newDrainResponse(s.drain.Progress()), nil
+		s.Drain.Begin()
+		return newDrainResponse(s.Drain.Progress()), nil
 	}
-	if id := hub.ID(r.GetHubId()); id != s.router.hub.ID() {
-		ask = (&peerDrain{router: s.router, hub: id}).askProgress
+	if id := hub.ID(r.GetHubId()); id != s.Self {
+		ask = (&peerDrain{call: s.CallPeer, hub: id}).askProgress
 	}
 	ticker := time.NewTicker(drainEvery)
 	defer ticker.Stop()
@@ -113,18 +106,20 @@ func (s *hubService) DrainHub(
 
 // peerDrain follows the drain of a peer. It belongs to the goroutine of its call.
 type peerDrain struct {
-	router *router
-	hub    hub.ID
-	last   *controlv1.DrainHubResponse // nil: the peer has not answered yet
-	heard  time.Time                   // when it came
+	call  CallPeer
+	hub   hub.ID
+	last  *controlv1.DrainHubResponse // nil: the peer has not answered yet
+	heard time.Time                   // when it came
 }
 
 // askProgress begins the drain, or does nothing if it has begun, and returns the progress.
 func (p *peerDrain) askProgress(ctx context.Context) (*controlv1.DrainHubResponse, error) {
-	answer, err := p.forwardDrain(ctx)
+	result, err := p.call(ctx, p.hub, &peerv1.Forward{
+		Call: &peerv1.Forward_Drain{Drain: &peerv1.ForwardDrain{}},
+	})
 	switch {
 	case err == nil:
-		p.last, p.heard = answer, time.Now()
+		p.last, p.heard = result.GetDrain(), time.Now()
 	case p.last == nil || ctx.Err() != nil:
 		return nil, err
 	case errors.Is(err, failure.ErrHubNotFound): // it has said farewell
@@ -138,37 +133,4 @@ func (p *peerDrain) askProgress(ctx context.Context) (*controlv1.DrainHubRespons
 		return nil, err
 	}
 	return p.last, nil
-}
-
-// forwardDrain sends the call to the peer, and waits for the answer.
-func (p *peerDrain) forwardDrain(ctx context.Context) (*controlv1.DrainHubResponse, error) {
-	m := p.router.mesh
-	if m == nil {
-		return nil, failure.ErrHubNotFound
-	}
-	route := m.Route(mesh.Query{Hubs: []hub.ID{p.hub}})
-	i := slices.IndexFunc(route.To, func(d mesh.Destination) bool { return d.Hub == p.hub })
-	switch {
-	case i < 0 && slices.Contains(route.Unreachable, p.hub):
-		return nil, failure.ErrHubsUnreachable
-	case i < 0:
-		return nil, failure.ErrHubNotFound
-	}
-	now := time.Now()
-	call := &mesh.Call{
-		Caller: port.CallerOf(ctx).Name, Began: now, Since: permissionsVersion,
-		Forward: &peerv1.Forward{Call: &peerv1.Forward_Drain{Drain: &peerv1.ForwardDrain{}}},
-	}
-	var answer *controlv1.DrainHubResponse
-	_, err := p.router.gatherAnswers(ctx, m.Forward(call, route.To[i:i+1]), now.Add(verbTimeout),
-		func(r *peerv1.ForwardResult) { answer = r.GetDrain() })
-	switch {
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case err != nil:
-		return nil, err
-	case answer == nil:
-		return nil, failure.ErrHubsUnreachable
-	}
-	return answer, nil
 }
