@@ -89,7 +89,7 @@ test-k8s: need-go ## Check deploy/k8s against the binary, and run its pods as pr
 	cd deploy/k8s/test && go test -timeout $(TEST_TIMEOUT) .
 
 .PHONY: test-web
-test-web: build test/web/node_modules/.package-lock.json chromium ## Run the tests in a browser and with a Node backend
+test-web: build test/web/node_modules/.package-lock.json chromium proxies ## Run the tests in a browser and with a Node backend
 	@$(call need,node,version 20 or later)
 	cd test/web && node --test --test-reporter=spec --test-timeout=1200000 --test-force-exit
 
@@ -236,3 +236,9 @@ cc:
 chromium:
 	@[ -x "$(CHROMIUM)" ] || $(call debian,chromium,$(CHROMIUM); CHROMIUM can name one of yours)
 	@[ -x "$(CHROMIUM)" ] || { echo 'missing: $(CHROMIUM); CHROMIUM can name one of yours' >&2; exit 1; }
+
+# Installs Debian's nginx and haproxy where they are missing. Debian has them in /usr/sbin.
+.PHONY: proxies
+proxies:
+	@PATH="$$PATH:/usr/sbin"; { command -v nginx && command -v haproxy; } >/dev/null 2>&1 || \
+		$(call debian,nginx haproxy,nginx or haproxy)

@@ -16,24 +16,36 @@ const pace = 2; // ms between two messages of a caller, so that other processes 
  * Starts a caller at each backend. Each sends to the client's id, user and group in turn, one
  * message after the other. Its series ends with "end".
  *
+ * A caller goes on at the next backend when its hub leaves. `backends` may be changed meanwhile.
+ *
  * `read(n)` tells the callers that the client has n of their messages. `end` ends them, and
  * resolves to the names of their series. `lost` rejects when a caller can't go on. `sent` has the
- * number of messages of each series, and `unknown` the texts whose outcome a hub did not tell.
+ * number of messages of each series, `unknown` the texts whose outcome a hub did not tell, and
+ * `late` those that had not reached the client's outbox when the hub answered: they keep their
+ * order only among the messages that come through the same hub.
  */
 export function startCallers(backends, { id, user, group }) {
   const targets = [{ groups: [group] }, { users: [user] }, { connections: [id] }];
   const room = new EventEmitter();
   room.setMaxListeners(backends.length);
   const sent = {};
-  const unknown = new Set();
-  const counts = { inTransfer: 0 }; // of all receipts
+  const [unknown, late] = [new Set(), new Set()];
   let total = 0;
   let read = 0;
   let stopping = false;
 
-  const send = async (backend, text, target) => {
-    const { receipt } = await backend.call('DeliveryService.Send', { target, message: { text } });
-    counts.inTransfer += receipt.in_transfer;
+  const send = async (place, text, target) => {
+    let receipt;
+    try {
+      ({ receipt } = await backends[place.at].call('DeliveryService.Send', { target, message: { text } }));
+    } catch (err) {
+      if (err.code !== 'UNAVAILABLE') throw err;
+      place.at = (place.at + 1) % backends.length;
+      if (err.reason === 'SHUTTING_DOWN') return send(place, text, target); // nothing was done
+      unknown.add(text);
+      return false;
+    }
+    if (receipt.in_transfer > 0) late.add(text);
     const { matched, dropped, unreachable_hubs: unreachable } = receipt;
     if (unreachable.length > 0) {
       unknown.add(text);
@@ -42,26 +54,27 @@ export function startCallers(backends, { id, user, group }) {
     assert.deepEqual({ matched, dropped }, { matched: 1, dropped: [] }, text);
     return true;
   };
-  const call = async (backend, name) => {
+  const call = async (name, at) => {
+    const place = { at };
     for (sent[name] = 0; !stopping;) {
       if (total - read >= mostUnread) {
         await once(room, 'more');
         continue;
       }
       total++;
-      await send(backend, `${name}:${++sent[name]}`, targets[sent[name] % targets.length]);
+      await send(place, `${name}:${++sent[name]}`, targets[sent[name] % targets.length]);
       await pause(pace);
     }
-    while (!await send(backend, `${name}:end`, targets[2])) await pause(pace);
+    while (!await send(place, `${name}:end`, targets[2])) await pause(pace);
     return name;
   };
 
-  const all = Promise.all(backends.map((backend, i) => call(backend, `caller${i}`)));
+  const all = Promise.all(backends.map((_, i) => call(`caller${i}`, i)));
   all.catch(() => {}); // lost and end tell
   return {
     sent,
     unknown,
-    counts,
+    late,
     lost: new Promise((_, reject) => { all.catch(reject); }),
     read(n) {
       read = n;
@@ -78,9 +91,9 @@ export function startCallers(backends, { id, user, group }) {
 /**
  * Judges the texts (SERIES:NUMBER) that a client got, in their order. `sent` has the count of each
  * series. Returns the texts that are lost, doubled, and out of order within their series. A text of
- * `excused` may be lost.
+ * `unknown` may be lost or late, and a text of `late` may be late.
  */
-export function judge(texts, sent, excused = new Set()) {
+export function judge(texts, sent, unknown = new Set(), late = new Set()) {
   const last = Object.fromEntries(Object.keys(sent).map((series) => [series, 0]));
   const seen = new Set();
   const doubled = [];
@@ -89,11 +102,11 @@ export function judge(texts, sent, excused = new Set()) {
     const [series, number] = text.split(':');
     if (!(series in sent) || number === 'end') continue;
     if (seen.has(text)) doubled.push(text);
-    else if (Number(number) < last[series]) disordered.push(text);
+    else if (Number(number) < last[series] && !unknown.has(text) && !late.has(text)) disordered.push(text);
     seen.add(text);
     last[series] = Math.max(last[series], Number(number));
   }
   const lost = Object.entries(sent).flatMap(([series, count]) => Array.from({ length: count }, (_, i) => `${series}:${i + 1}`)
-    .filter((text) => !seen.has(text) && !excused.has(text)));
+    .filter((text) => !seen.has(text) && !unknown.has(text)));
   return { lost, doubled, disordered };
 }

@@ -50,7 +50,8 @@ export async function scratch() {
 export async function startHub(command, ...args) {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('CONNHUB_')));
   // or each stop would wait for balancers
-  const drain = command === 'serve' ? ['--drain-delay=0s', '--drain-period=0s'] : [];
+  const drain = command === 'serve' && !args.some((arg) => arg.startsWith('--drain-'))
+    ? ['--drain-delay=0s', '--drain-period=0s'] : [];
   const child = spawn(binary, [command, ...drain, ...args], { env, stdio: ['ignore', 'ignore', 'pipe'] });
   const log = [];
   const exited = once(child, 'exit');
@@ -78,6 +79,8 @@ export async function startHub(command, ...args) {
     control,
     ops,
     log,
+    /** The records of the log with a message. */
+    records: (msg) => log.map(parse).filter((record) => record?.msg === msg),
     /** The sum of a metric over all its labels. */
     async metric(name) {
       const response = await fetch(`http://${ops}/metrics`);
@@ -86,9 +89,9 @@ export async function startHub(command, ...args) {
     },
     /**
      * Asks the hub to stop, and holds that it does within its limit, which is extended by the
-     * pauses of this machine.
+     * pauses of this machine. A drain of `drain` ms may come first.
      */
-    async stop() {
+    async stop(drain = 0) {
       const pauses = monitorEventLoopDelay({ resolution: 1 });
       pauses.enable();
       const began = performance.now();
@@ -97,7 +100,7 @@ export async function startHub(command, ...args) {
       const [code, signal] = await exited;
       clearTimeout(last);
       const took = performance.now() - began;
-      const limit = stopLimit + handovers * pauses.max / 1e6;
+      const limit = drain + stopLimit + handovers * pauses.max / 1e6;
       pauses.disable();
       if (took > limit) throw new Error(`connhub ${command}: its end took ${took} ms, limit ${limit}\n${log.join('\n')}`);
       if (code !== 0) throw new Error(`connhub ${command}: exit ${code ?? signal}\n${log.join('\n')}`);

@@ -81,7 +81,7 @@ describe('a client that comes to any hub', () => {
       const published = Object.fromEntries(result.published.map((n, s) => [`publisher${s}`, n]));
       t.diagnostic(JSON.stringify({
         sent: callers.sent, published, repeated: result.repeated, takes, pairs, answers: tally(network.answers),
-        ...callers.counts, unknown: callers.unknown.size, left,
+        inTransfer: callers.late.size, unknown: callers.unknown.size, left,
       }));
       assert.equal(result.connected.length, 1, 'one connection all the time');
       assert.equal(result.disconnected, 1, 'by stop() alone');

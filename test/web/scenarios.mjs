@@ -228,6 +228,9 @@ const publishUntilBack = { messageRetryOptions: { maxRetries: 1_000_000, retryDe
 /** How many publishes a client has under way at once. Each is one of a series of its own. */
 const publishers = 3;
 
+/** The pause behind a publish, in ms, so that other processes have cores as well. */
+const pace = 2;
+
 /** How often the callers learn how much the client has read, in messages. */
 const reportEvery = 16;
 
@@ -268,7 +271,10 @@ export async function comeBack(url, { group, talk, drops }, { begin, read, drop,
   let publishing = true;
   const series = Array.from({ length: publishers }, async (_, s) => {
     let n = 0;
-    while (publishing) await publish(`publisher${s}:${++n}`);
+    while (publishing) {
+      await publish(`publisher${s}:${++n}`);
+      await new Promise((resume) => { setTimeout(resume, pace); });
+    }
     return n;
   });
 
@@ -296,11 +302,14 @@ export async function comeBack(url, { group, talk, drops }, { begin, read, drop,
   };
 }
 
-/** A member of a group, in fair weather. `texts` has the texts of the messages that came. */
+/**
+ * A member of a group. `texts` returns the texts of the messages that came, `connections` how many
+ * connections it has had.
+ */
 export async function listen(url, group) {
   const { sdk, seen, until, stop } = client(url);
   await sdk.start();
   await until('connected', ({ connected }) => connected.length === 1);
   await sdk.joinGroup(group);
-  return { stop, texts: () => seen.messages.map(({ data }) => data) };
+  return { stop, texts: () => seen.messages.map(({ data }) => data), connections: () => seen.connected.length };
 }
