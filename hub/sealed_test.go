@@ -130,11 +130,13 @@ func TestAHubSaysWhereAConnectionStands(t *testing.T) {
 	c := connectAs(t, from, numbered{}, "ann", "g")
 	plain := connect(t, from, "bob")
 	proof := sha256.Sum256([]byte(c.link.token(t)))
+	wantProven := false
 	check := func(step string, h *Hub, id ConnectionID, wantHere bool, wantAt ID) {
 		t.Helper()
-		here, at := h.Moves().Standing(id, DefaultNamespace, proof)
-		if here != wantHere || at != wantAt {
-			t.Errorf("%s: here %t, at %q; want %t, %q", step, here, at, wantHere, wantAt)
+		here, isProven, at := h.Moves().Standing(id, DefaultNamespace, proof)
+		if here != wantHere || isProven != (wantHere || wantProven) || at != wantAt {
+			t.Errorf("%s: here %t, proven %t, at %q; want %t, %t, %q", step, here, isProven, at,
+				wantHere, wantProven, wantAt)
 		}
 	}
 	check("live", from, c.ID(), true, "")
@@ -146,16 +148,20 @@ func TestAHubSaysWhereAConnectionStands(t *testing.T) {
 		check("a wrong token", from, c.ID(), false, "")
 	}
 	proof = good
-	if here, at := from.Moves().Standing(c.ID(), "other", proof); here || at != "" {
-		t.Errorf("in a different namespace: %t, %q", here, at)
+	if here, is, at := from.Moves().Standing(c.ID(), "other", proof); here || is || at != "" {
+		t.Errorf("in a different namespace: %t, %t, %q", here, is, at)
 	}
 	p := &passage{t, from, to, c.ID()}
 	s := p.freeze()
 	check("frozen", from, c.ID(), true, "")
 	p.adopt(s)
-	check("a shadow", to, c.ID(), false, "")
 	p.seal()
-	check("sealed", from, c.ID(), false, to.ID())
+	for _, token := range [][sha256.Size]byte{sha256.Sum256([]byte("guess")), good} {
+		proof, wantProven = token, token == good
+		check("a shadow", to, c.ID(), false, "")
+		check("sealed", from, c.ID(), false, to.ID())
+	}
+	wantProven = false
 	p.commit()
 	check("moved", from, c.ID(), false, to.ID())
 	check("there", to, c.ID(), true, "")

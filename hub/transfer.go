@@ -313,16 +313,19 @@ func (m *Moves) Close(id ConnectionID, how cause.CloseStatus) {
 
 // Standing reports whether this hub owns a connection, and its client may have the connection back:
 // proof is the hash (SHA-256) of a token that Hub.Resume accepts. Else at is the hub that the
-// tombstone names; empty: there is none.
+// tombstone names; empty: there is none. isProven says that the token is right; the connection may
+// also be sealed here, or a shadow.
 func (m *Moves) Standing(
 	id ConnectionID, namespace string, proof [sha256.Size]byte,
-) (here bool, at ID) {
-	if c, err := m.hub.findConnection(namespace, string(id)); err == nil {
-		here, _ = (&Resume{Connection: c, proven: proof}).showsToken()
-		return here, ""
+) (here, isProven bool, at ID) {
+	if c := m.findConnection(namespace, id); c != nil {
+		isProven, _ = (&Resume{Connection: c, proven: proof}).showsToken()
+	}
+	if _, err := m.hub.findConnection(namespace, string(id)); err == nil {
+		return isProven, isProven, ""
 	}
 	stone, _ := m.Tombstone(id)
-	return false, ID(stone.Hub)
+	return false, isProven, ID(stone.Hub)
 }
 
 // Keys returns the keys that this hub must be known to want before it announces a move, or says
@@ -359,8 +362,7 @@ func (m *Moves) Tombstone(id ConnectionID) (transfer.Tombstone, bool) {
 // Matches reports whether a target matches a connection now, as Target.Only would. It also looks at
 // connections that match no call at this hub: shadows, and those that are sealed.
 func (m *Moves) Matches(namespace string, t *Target, id ConnectionID) bool {
-	c := m.findConnection(namespace, id)
-	only := *t
+	c, only := m.findConnection(namespace, id), *t
 	only.Only = id
 	return c != nil && only.matchesNow(c)
 }
@@ -418,9 +420,8 @@ func (m *Moves) listDepartures(namespace string) (all []*Connection) {
 
 // listGroups returns the groups of the connections of a namespace that move away.
 func (m *Moves) listGroups(namespace string) map[string]bool {
-	moving := m.listDepartures(namespace)
 	groups := make(map[string]bool)
-	for _, c := range moving {
+	for _, c := range m.listDepartures(namespace) {
 		c.mu.Lock()
 		for _, g := range c.state.Groups {
 			groups[g] = true

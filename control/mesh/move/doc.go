@@ -71,9 +71,11 @@
 //
 // The client's hub asks the hub that the tombstone, the interest, or the connection's id names
 // (Take). The holder moves the connection there, or names the hub that has it (Elsewhere). While a
-// move is under way, the latest taker waits; a taker before it is refused. No taker waits for a
-// connection in doubt while C has no link to D: that may last. The client's hub waits for TakeTime.
-// Refuse is final if the holder says so, or is declared dead; else the client asks
+// move is under way, the latest taker waits; a taker before it is refused. A taker whose client's
+// proof is wrong is refused at once, and takes no turn. After the seal C can't tell for sure: D may
+// have given the client a new token. Then a proof that looks wrong puts no taker aside. No taker
+// waits for a connection in doubt while C has no link to D: that may last. The client's hub waits
+// for TakeTime. Refuse is final if the holder says so, or is declared dead; else the client asks
 // again.
 //
 // # Bounds

@@ -27,6 +27,9 @@ type takers map[hub.ConnectionID]taker
 type Standing struct {
 	// IsHere says that the hub owns the connection, and the client's token is valid.
 	IsHere bool
+	// IsProven says that the hub has the connection, in any stage of a move, and the client's token
+	// is valid.
+	IsProven bool
 	// At is the hub that the tombstone names; empty: there is none. Without both the client can't
 	// have the connection back.
 	At hub.ID
@@ -94,21 +97,21 @@ func (c *Core) HandleStanding(now time.Duration, look Look, s Standing) []Effect
 	connection, by := look.Connection, look.For
 	named := Move{Connection: connection}
 	d := c.departures.findConnection(connection)
+	isBusy := c.isBusy(connection)
 	switch {
-	case d != nil && d.isCutOff(c):
+	case s.IsBusy, d != nil && d.isCutOff(c):
 		c.respond(by, Message{Kind: Refused, Move: named})
+	case isBusy && !s.IsProven && (d == nil || d.stage < sealed): // this hub has the latest token
+		c.respond(by, Message{Kind: Refused, Move: named, IsFinal: true})
 	case d != nil && d.move.To == by: // it is on its way there
-	case c.isBusy(connection): // the last taker waits
-		if before, waits := c.wanted[connection]; waits && before.hub != by {
-			c.respond(before.hub, Message{Kind: Refused, Move: named})
-		}
-		c.wanted[connection] = taker{by, look.Proof}
+	case isBusy:
+		c.wanted.addTaker(c.links, connection, taker{by, look.Proof}, s.IsProven)
 	case s.IsHere:
 		c.moveToTaker(connection, by)
 	case s.At != "":
 		c.respond(by, Message{Kind: Elsewhere, Move: named, Hub: s.At})
 	default:
-		c.respond(by, Message{Kind: Refused, Move: named, IsFinal: !s.IsBusy})
+		c.respond(by, Message{Kind: Refused, Move: named, IsFinal: true})
 	}
 	return c.takeEffects()
 }
@@ -127,6 +130,21 @@ func (c *Core) serveTaker(connection hub.ConnectionID) {
 		delete(c.wanted, connection)
 		c.addEffect(Look{connection, t.hub, t.proof})
 	}
+}
+
+// addTaker has a taker wait. The taker before it is refused, unless the later client may be a
+// stranger: it has not the token that was valid at the seal.
+func (all takers) addTaker(l *links, connection hub.ConnectionID, t taker, isProven bool) {
+	before, waits := all[connection]
+	refused := Message{Kind: Refused, Move: Move{Connection: connection}}
+	switch isDifferent := waits && before.hub != t.hub; {
+	case isDifferent && !isProven:
+		l.respond(t.hub, refused)
+		return
+	case isDifferent:
+		l.respond(before.hub, refused)
+	}
+	all[connection] = t
 }
 
 // refuseTaker ends the wait of the latest taker of a connection. Its client may ask again.

@@ -257,10 +257,11 @@ func (n *node) performEffect(e Effect) {
 }
 
 func (n *node) standing(c hub.ConnectionID) Standing {
-	if n.conns[c] != nil {
-		return Standing{IsHere: n.conns[c].phase != inDoubt}
+	isProven := n.conns[c] != nil || n.shadows[c] != nil
+	if n.conns[c] != nil && n.conns[c].phase != inDoubt {
+		return Standing{IsHere: true, IsProven: isProven}
 	}
-	return Standing{At: n.stones[c]}
+	return Standing{IsProven: isProven, At: n.stones[c]}
 }
 
 // execute carries a call out for a connection in the tables.

@@ -123,7 +123,8 @@ func (all *takes) removeWaiter(id hub.ConnectionID, w *waiter) {
 func (all *takes) beginTake(id hub.ConnectionID) {
 	t := all.byID[id]
 	t.isUnderWay, t.proof = true, t.waiters[0].proof
-	if here, _ := all.shell.hub.Moves().Standing(id, t.proof.namespace, t.proof.hash); here {
+	here, _, _ := all.shell.hub.Moves().Standing(id, t.proof.namespace, t.proof.hash)
+	if here {
 		all.finishTake(id, nil)
 		return
 	}
@@ -220,11 +221,14 @@ func (all *takes) lookFor(look move.Look) {
 	defer func() { all.isLooking = false }()
 	var standing move.Standing
 	p, ok := look.Proof.(*peerv1.TakeProof)
-	if ok && all.shell.hub != nil && all.shell.config.Links.CanMove() {
+	if ok && all.shell.hub != nil {
 		var hash [sha256.Size]byte
 		copy(hash[:], p.GetProof())
-		standing.IsHere, standing.At = all.shell.hub.Moves().Standing(
+		standing.IsHere, standing.IsProven, standing.At = all.shell.hub.Moves().Standing(
 			look.Connection, p.GetNamespace(), hash)
+		if !all.shell.config.Links.CanMove() { // then no connection moves to a client
+			standing.IsHere, standing.At = false, ""
+		}
 	}
 	all.shell.performAll(all.shell.core.HandleStanding(all.shell.config.Now(), look, standing))
 }
