@@ -165,7 +165,9 @@ func (l *inLink) serveControl(
 	case <-l.ctx.Done():
 		return context.Cause(l.ctx)
 	}
-	l.mesh.Moves.accept(l)
+	if !l.mesh.Moves.accept(l) {
+		return refusedError{peerv1.RefusalReason_REFUSAL_REASON_MOVES_UNDER_WAY}
+	}
 	said := make(chan error, 1)
 	go func() { // ends with the link; a blocked Send ends with the stream
 		err := stream.Send(&peerv1.ControlResponse{

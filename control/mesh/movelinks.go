@@ -163,12 +163,15 @@ func (m moveLinks) CanMove() bool {
 		}
 	}
 	for _, l := range m.accepted {
-		if !l.takesMoves || int(l.most) != m.mesh.config.Lanes {
+		if !l.takesPart() {
 			return false
 		}
 	}
 	return true
 }
+
+// takesPart reports whether the peer can mark its lanes for a move.
+func (l *inLink) takesPart() bool { return l.takesMoves && int(l.most) == l.mesh.config.Lanes }
 
 // ThenInForce implements moving.Links.
 func (m moveLinks) ThenInForce(keys []hub.Key, done func(error)) (forget func()) {

@@ -249,15 +249,19 @@ func (m *Moves) loseLink(l *outLink) {
 	})
 }
 
-// accept tells the move core of a link that a peer has dialled.
-func (m *Moves) accept(l *inLink) {
-	l.isAccepted = true
+// accept tells the move core of a link that a peer has dialled. It returns false if the peer takes
+// no part in moves, and a move is under way: then the link must be refused.
+func (m *Moves) accept(l *inLink) bool {
 	m.shell.Do(func() {
-		m.accepted[l.key.hub] = l
 		m.shell.Handle(func(c *move.Core, now time.Duration) []move.Effect {
-			return c.HandleAccepted(now, l.key.hub)
+			if l.isAccepted = l.takesPart() || !c.IsUndecided(); !l.isAccepted {
+				return nil
+			}
+			m.accepted[l.key.hub] = l
+			return c.HandleAccepted(now, l.key.hub, l.takesPart())
 		})
 	})
+	return l.isAccepted
 }
 
 // endAccepted tells the move core that a link of a peer has ended: nothing more comes from it.

@@ -70,7 +70,7 @@ type Core struct {
 func New(config Config) *Core {
 	l := &links{
 		self: config.Self, lanes: config.Lanes,
-		in: map[hub.ID]struct{}{}, out: map[hub.ID]uint64{},
+		in: map[hub.ID]bool{}, out: map[hub.ID]uint64{},
 	}
 	return &Core{
 		links:     l,
@@ -117,10 +117,12 @@ func (c *Core) HandleLinkLoss(now time.Duration, peer hub.ID) []Effect {
 	return c.takeEffects()
 }
 
-// HandleAccepted notes that this hub has accepted a link of a peer. The link before has ended.
-func (c *Core) HandleAccepted(now time.Duration, peer hub.ID) []Effect {
+// HandleAccepted notes that this hub has accepted a link of a peer. The link before has ended. A
+// peer that does not mark its lanes takes no part in moves: its link must not be accepted while
+// IsUndecided, and no move begins while it is linked.
+func (c *Core) HandleAccepted(now time.Duration, peer hub.ID, marks bool) []Effect {
 	c.startCall(now)
-	c.in[peer] = struct{}{}
+	c.in[peer] = marks
 	for _, id := range sortedIDs(c.arrivals) {
 		switch a := c.arrivals[id]; {
 		case !a.isCommitted:

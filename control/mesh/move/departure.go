@@ -61,6 +61,23 @@ type transfers struct {
 // this hub may forget it.
 func (t *transfers) HasMoves() bool { return len(t.departures)+len(t.arrivals) > 0 }
 
+// IsUndecided reports whether a move is under way that the new hub has not committed, as far as
+// this hub knows. Then each origin with a link must put marks: the new hub leaves its calls out
+// until it does.
+func (t *transfers) IsUndecided() bool {
+	for _, d := range t.departures {
+		if d.stage != gone {
+			return true
+		}
+	}
+	for _, a := range t.arrivals {
+		if !a.isCommitted {
+			return true
+		}
+	}
+	return false
+}
+
 // isBusy reports whether a connection can't begin a move.
 func (t *transfers) isBusy(connection hub.ConnectionID) bool {
 	if t.departures.findConnection(connection) != nil {

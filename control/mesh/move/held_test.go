@@ -15,7 +15,7 @@ func putInDoubt(t *testing.T, connections ...hub.ConnectionID) *Core {
 		Self: "A", Lanes: 1, MaxHeld: 100, MaxHeldBytes: 1000, MaxBytes: 2500,
 		DoubtTime: doubtTime, SizeOf: func(body any) int { return body.(int) },
 	})
-	c.HandleAccepted(0, "X")
+	c.HandleAccepted(0, "X", true)
 	c.HandleLinked(0, "B")
 	for i, id := range connections {
 		if _, begun := c.StartMove(0, id, "B"); !begun {

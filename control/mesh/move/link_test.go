@@ -151,7 +151,7 @@ func (w *world) dial(p pair) {
 	w.links[p] = l
 	l.isDialling, l.isAccepted = true, true
 	l.responses[0] = []Message{{Kind: helloKind, Complete: n.hasInterest()}}
-	n.perform(n.core.HandleAccepted(w.now, p.from))
+	n.perform(n.core.HandleAccepted(w.now, p.from, true))
 }
 
 // cutDialled ends a link at the dialling hub.

@@ -7,9 +7,10 @@ type links struct {
 	self  hub.ID // static
 	lanes int    // static
 
-	in    map[hub.ID]struct{} // the peers whose link this hub has accepted
-	out   map[hub.ID]uint64   // the peers with a link that this hub has dialled, and its number
-	dials uint64              // links dialled so far
+	// in are the peers whose link this hub has accepted. False: the peer never marks its lanes.
+	in    map[hub.ID]bool
+	out   map[hub.ID]uint64 // the peers with a link that this hub has dialled, and its number
+	dials uint64            // links dialled so far
 
 	effects []Effect
 	own     []ownMessage // of this hub to itself, not processed yet
@@ -75,10 +76,13 @@ func (l *links) lanesOf(peer hub.ID) []Origin {
 	return all
 }
 
-// origins returns the lanes of all peers with a link to this hub, and of this hub.
+// origins returns the lanes that are to be marked: those of the peers with a link to this hub, and
+// of this hub.
 func (l *links) origins() (all []Origin) {
 	for _, peer := range append(sortedKeys(l.in), l.self) {
-		all = append(all, l.lanesOf(peer)...)
+		if l.in[peer] || peer == l.self {
+			all = append(all, l.lanesOf(peer)...)
+		}
 	}
 	return all
 }

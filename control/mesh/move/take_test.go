@@ -14,7 +14,7 @@ func moveAway(t *testing.T) *Core {
 		SizeOf: func(any) int { return 1 },
 	})
 	for _, peer := range []hub.ID{"B", "X", "Y"} {
-		c.HandleAccepted(0, peer)
+		c.HandleAccepted(0, peer, true)
 		c.HandleLinked(0, peer)
 	}
 	if _, begun := c.StartMove(0, "c", "B"); !begun {

@@ -13,6 +13,9 @@ import (
 	"github.com/connhub/connhub/hub/transfer"
 )
 
+// errOldPeer: a hub with a link to this hub takes no part in moves, so none can end here.
+var errOldPeer = errors.New("a linked hub takes no part in moves")
+
 // entrance is a connection that this hub has taken, until its interest is in force at all hubs.
 // Until then no origin may forget the move: it would leave this hub out of calls.
 type entrance struct {
@@ -226,6 +229,9 @@ func (s *Shell) adoptSnapshot(e move.Adopt) error {
 		return o.err
 	case snapshot == nil || snapshot.ID != e.Move.Connection:
 		return handover.ErrBroken
+	}
+	if !s.config.Links.CanMove() { // the calls of such a hub would be left out here
+		return errOldPeer
 	}
 	protocol, ok := s.clients.Speaks(snapshot.Protocol)
 	if !ok {

@@ -80,6 +80,7 @@ var causes = []struct {
 	{transfer.ErrBehind, "behind"},
 	{transfer.ErrStale, "stale"},
 	{transfer.ErrMoving, "moving"},
+	{errOldPeer, "old_peer"},
 }
 
 func (m *metrics) countFailure(err error) {

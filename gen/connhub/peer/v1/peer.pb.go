@@ -42,6 +42,9 @@ const (
 	RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION RefusalReason = 5
 	// The hub has said farewell and accepts no new links.
 	RefusalReason_REFUSAL_REASON_SHUTTING_DOWN RefusalReason = 6
+	// A connection moves from the receiver or to it, and the speaker can take no part: its version
+	// has no moves, or its links have a different number of lanes. It may dial again.
+	RefusalReason_REFUSAL_REASON_MOVES_UNDER_WAY RefusalReason = 7
 )
 
 // Enum value maps for RefusalReason.
@@ -54,6 +57,7 @@ var (
 		4: "REFUSAL_REASON_STALE_EPOCH",
 		5: "REFUSAL_REASON_PROTOCOL_VIOLATION",
 		6: "REFUSAL_REASON_SHUTTING_DOWN",
+		7: "REFUSAL_REASON_MOVES_UNDER_WAY",
 	}
 	RefusalReason_value = map[string]int32{
 		"REFUSAL_REASON_UNSPECIFIED":        0,
@@ -63,6 +67,7 @@ var (
 		"REFUSAL_REASON_STALE_EPOCH":        4,
 		"REFUSAL_REASON_PROTOCOL_VIOLATION": 5,
 		"REFUSAL_REASON_SHUTTING_DOWN":      6,
+		"REFUSAL_REASON_MOVES_UNDER_WAY":    7,
 	}
 )
 
@@ -1037,7 +1042,7 @@ const file_connhub_peer_v1_peer_proto_rawDesc = "" +
 	"\x14InterestConfirmation\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\"'\n" +
 	"\tGoingAway\x12\x1a\n" +
-	"\bfarewell\x18\x01 \x01(\bR\bfarewell*\xfe\x01\n" +
+	"\bfarewell\x18\x01 \x01(\bR\bfarewell*\xa2\x02\n" +
 	"\rRefusalReason\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cREFUSAL_REASON_WRONG_CLUSTER\x10\x01\x12\x1c\n" +
@@ -1045,7 +1050,8 @@ const file_connhub_peer_v1_peer_proto_rawDesc = "" +
 	" REFUSAL_REASON_NO_COMMON_VERSION\x10\x03\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_STALE_EPOCH\x10\x04\x12%\n" +
 	"!REFUSAL_REASON_PROTOCOL_VIOLATION\x10\x05\x12 \n" +
-	"\x1cREFUSAL_REASON_SHUTTING_DOWN\x10\x062\xb6\x02\n" +
+	"\x1cREFUSAL_REASON_SHUTTING_DOWN\x10\x06\x12\"\n" +
+	"\x1eREFUSAL_REASON_MOVES_UNDER_WAY\x10\a2\xb6\x02\n" +
 	"\vPeerService\x12P\n" +
 	"\aControl\x12\x1f.connhub.peer.v1.ControlRequest\x1a .connhub.peer.v1.ControlResponse(\x010\x01\x12G\n" +
 	"\x04Data\x12\x1c.connhub.peer.v1.DataRequest\x1a\x1d.connhub.peer.v1.DataResponse(\x010\x01\x12G\n" +
