@@ -16,8 +16,9 @@
 //	route.go       words of the core that callers of a Mesh use
 //	moves.go       moves of connections, and the calls of this hub meanwhile
 //	movelinks.go   the links, as package moving needs them
-//	movestream.go  the steps of moves on their way
+//	movestream.go  the Move stream of a link
 //	executor.go    the interface that carries out forwarded calls; package control implements it
+//	streams        queues for streams, and reads that a handler can wait for
 //	wire           the codec of lanes: sends and their results take a short way
 //
 // Package moving is the shell of a second pure core, for moves (control/mesh/move).

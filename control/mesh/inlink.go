@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/control/mesh/core"
+	"github.com/connhub/connhub/control/mesh/moving"
+	"github.com/connhub/connhub/control/mesh/streams"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 )
@@ -28,10 +30,10 @@ type inLink struct {
 
 	batches    bool // the peer takes results in batches
 	takesMoves bool // the peer takes part in moves
-	moves      *stepQueue
+	moves      *moving.StepQueue
 	isAccepted bool // the move core knows of the link; of the handler of the Control stream
 
-	responses sendQueue[*peerv1.ControlResponse]
+	responses streams.Queue[*peerv1.ControlResponse]
 
 	mu        sync.Mutex
 	finishing bool
@@ -57,7 +59,7 @@ func (m *Mesh) Service(executor Executor) peerv1.PeerServiceServer {
 
 // Control implements the RPC.
 func (s *peerService) Control(stream peerv1.PeerService_ControlServer) error {
-	received := receiveAll(stream.Context(), stream.Recv)
+	received := streams.ReceiveAll(stream.Context(), stream.Recv)
 	first, err := awaitOpening(stream.Context(), received)
 	if err != nil {
 		return toStatus(err)
@@ -130,8 +132,9 @@ func (s *peerService) submitHello(hello *peerv1.Hello) (*inLink, error) {
 		mesh: m, key: linkKey{hub.ID(hello.GetSelf().GetHub()), hello.GetEpoch()},
 		answer:    make(chan *peerv1.Hello, 1),
 		most:      hello.GetLanes(),
-		responses: newSendQueue[*peerv1.ControlResponse](queueSize), moves: newStepQueue(),
-		opened: make(map[uint32]bool),
+		responses: streams.NewQueue[*peerv1.ControlResponse](queueSize),
+		moves:     moving.NewStepQueue(),
+		opened:    make(map[uint32]bool),
 	}
 	l.ctx, l.end = context.WithCancelCause(context.Background())
 	version := m.core.VersionWith(hello)
@@ -156,7 +159,7 @@ func (s *peerService) submitHello(hello *peerv1.Hello) (*inLink, error) {
 // serveControl runs the link. It returns the cause for which the link ended, or nil after a
 // farewell.
 func (l *inLink) serveControl(
-	stream peerv1.PeerService_ControlServer, received <-chan streamItem[*peerv1.ControlRequest],
+	stream peerv1.PeerService_ControlServer, received <-chan streams.Item[*peerv1.ControlRequest],
 ) error {
 	defer context.AfterFunc(stream.Context(), func() { l.end(errHungUp) })()
 	var hello *peerv1.Hello
@@ -174,18 +177,18 @@ func (l *inLink) serveControl(
 			Body: &peerv1.ControlResponse_Hello{Hello: hello},
 		})
 		if err == nil {
-			err = l.responses.sendItems(l.ctx, stream.Send)
+			err = l.responses.Send(l.ctx, stream.Send)
 		}
 		said <- err
 	}()
 	for {
 		select {
 		case r := <-received:
-			if r.err != nil {
+			if r.Err != nil {
 				return errHungUp
 			}
 			l.mesh.callCore(func(c *core.Core, now time.Duration) []core.Effect {
-				return c.HandleRequest(now, l.key.hub, l.key.epoch, r.message)
+				return c.HandleRequest(now, l.key.hub, l.key.epoch, r.Message)
 			})
 		case err := <-said:
 			return err
@@ -213,7 +216,7 @@ func (l *inLink) removeLink() {
 
 // queueResponse queues a message for the Control stream. If the queue is full, the link ends.
 func (l *inLink) queueResponse(r *peerv1.ControlResponse) {
-	if !l.responses.putItem(r) {
+	if !l.responses.Put(r) {
 		l.end(errBacklog)
 	}
 }
@@ -225,64 +228,18 @@ func (l *inLink) finishResponses() {
 	defer l.mu.Unlock()
 	if !l.finishing {
 		l.finishing = true
-		l.responses.closeInput()
+		l.responses.CloseInput()
 	}
 }
 
-// streamItem is a message of a stream, or the error that ended the stream.
-type streamItem[T any] struct {
-	message T
-	err     error
-}
-
-// receiveAll reads a stream until an error, so that its handler can wait for several events. ctx is
-// the stream's. Its goroutine ends when the handler has returned.
-func receiveAll[T any](ctx context.Context, recv func() (T, error)) <-chan streamItem[T] {
-	out := make(chan streamItem[T])
-	go func() {
-		for {
-			message, err := recv()
-			select {
-			case out <- streamItem[T]{message, err}:
-			case <-ctx.Done():
-				return
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	return out
-}
-
-// receiveOne reads a single message of a stream. Its goroutine ends with the message or the stream.
-func receiveOne[T any](recv func() (T, error)) <-chan streamItem[T] {
-	out := make(chan streamItem[T], 1)
-	go func() {
-		message, err := recv()
-		out <- streamItem[T]{message, err}
-	}()
-	return out
-}
-
-// awaitOpening returns the first message of a stream. The message must come within LinkTimeout: a
-// silent stream is not kept.
-func awaitOpening[T any](ctx context.Context, in <-chan streamItem[T]) (first T, err error) {
-	timer := time.NewTimer(core.LinkTimeout)
-	defer timer.Stop()
-	select {
-	case r := <-in:
-		return r.message, r.err
-	case <-timer.C:
-		return first, core.ErrSilent
-	case <-ctx.Done():
-		return first, ctx.Err()
-	}
+// awaitOpening returns the first message of a stream.
+func awaitOpening[T any](ctx context.Context, in <-chan streams.Item[T]) (T, error) {
+	return streams.AwaitFirst(ctx, in, core.LinkTimeout, core.ErrSilent)
 }
 
 // Data implements the RPC.
 func (s *peerService) Data(stream peerv1.PeerService_DataServer) error {
-	first, err := awaitOpening(stream.Context(), receiveOne(stream.Recv))
+	first, err := awaitOpening(stream.Context(), streams.ReceiveOne(stream.Recv))
 	if err != nil {
 		return toStatus(err)
 	}

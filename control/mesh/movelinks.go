@@ -18,14 +18,14 @@ var _ moving.Links = moveLinks{}
 
 // Request implements moving.Links. A peer of an older version has no Move stream, and gets none.
 func (m moveLinks) Request(peer hub.ID, message *move.Message) {
-	if l := m.linked[peer]; l != nil && l.takesMoves && !l.moves.put(message) {
+	if l := m.linked[peer]; l != nil && l.takesMoves && !l.moves.Put(message) {
 		l.end(errBacklog)
 	}
 }
 
 // Respond implements moving.Links, as Request does.
 func (m moveLinks) Respond(peer hub.ID, message *move.Message) {
-	if l := m.accepted[peer]; l != nil && l.takesMoves && !l.moves.put(message) {
+	if l := m.accepted[peer]; l != nil && l.takesMoves && !l.moves.Put(message) {
 		l.end(errBacklog)
 	}
 }

@@ -5,73 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"github.com/connhub/connhub/control/mesh/core"
 	"github.com/connhub/connhub/control/mesh/move"
 	"github.com/connhub/connhub/control/mesh/moving"
+	"github.com/connhub/connhub/control/mesh/streams"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
 // moveVersion is the first version of the peer protocol with moves of connections.
 const moveVersion = 3
-
-// mostSteps is the most steps of moves that wait for a stream. A link with more ends: the peer does
-// not read. Each move has a few, and few moves are under way at once.
-const mostSteps = 1 << 16
-
-// stepQueue holds steps of moves for a Move stream, in order. put never waits.
-type stepQueue struct {
-	mu    sync.Mutex
-	steps []*move.Message
-	news  chan struct{} // holds a token when there may be a step
-}
-
-func newStepQueue() *stepQueue { return &stepQueue{news: make(chan struct{}, 1)} }
-
-// put adds a step. It returns false if the queue is full.
-func (q *stepQueue) put(m *move.Message) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.steps) >= mostSteps {
-		return false
-	}
-	q.steps = append(q.steps, m)
-	leaveToken(q.news)
-	return true
-}
-
-// takeAll removes and returns all steps.
-func (q *stepQueue) takeAll() []*move.Message {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	steps := q.steps
-	q.steps = nil
-	return steps
-}
-
-// sendSteps sends the steps until ctx is done, or send fails.
-func (q *stepQueue) sendSteps(ctx context.Context, send func(*peerv1.MoveMessage) error) error {
-	for {
-		for _, step := range q.takeAll() {
-			parts, err := moving.Encode(step)
-			if err != nil {
-				return err
-			}
-			for _, part := range parts {
-				if err := send(part); err != nil {
-					return err
-				}
-			}
-		}
-		select {
-		case <-q.news:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
 
 // runMoves opens the Move stream, and carries steps until the link ends.
 func (l *outLink) runMoves() {
@@ -83,7 +27,7 @@ func (l *outLink) runMoves() {
 	sent := make(chan struct{})
 	go func() { // ends with the link, or when the stream breaks
 		defer close(sent)
-		l.endBroken(l.moves.sendSteps(l.ctx, func(m *peerv1.MoveMessage) error {
+		l.endBroken(l.moves.Send(l.ctx, func(m *peerv1.MoveMessage) error {
 			return stream.Send(&peerv1.MoveRequest{Body: &peerv1.MoveRequest_Message{Message: m}})
 		}))
 	}()
@@ -146,7 +90,7 @@ func addStep(steps *moving.Assembler, m *peerv1.MoveMessage) (*move.Message, err
 
 // Move implements the RPC.
 func (s *peerService) Move(stream peerv1.PeerService_MoveServer) error {
-	first, err := awaitOpening(stream.Context(), receiveOne(stream.Recv))
+	first, err := awaitOpening(stream.Context(), streams.ReceiveOne(stream.Recv))
 	if err != nil {
 		return toStatus(err)
 	}
@@ -181,23 +125,23 @@ func (l *inLink) serveMoves(stream peerv1.PeerService_MoveServer) error {
 		return errHungUp
 	}
 	go func() { // ends with the link; a blocked Send ends with the stream
-		l.end(l.moves.sendSteps(l.ctx, func(m *peerv1.MoveMessage) error {
+		l.end(l.moves.Send(l.ctx, func(m *peerv1.MoveMessage) error {
 			return stream.Send(&peerv1.MoveResponse{Body: &peerv1.MoveResponse_Message{Message: m}})
 		}))
 	}()
-	received := receiveAll(stream.Context(), stream.Recv)
+	received := streams.ReceiveAll(stream.Context(), stream.Recv)
 	steps := moving.Assembler{IsOfRequests: true}
 	for {
-		var r streamItem[*peerv1.MoveRequest]
+		var r streams.Item[*peerv1.MoveRequest]
 		select {
 		case r = <-received:
 		case <-l.ctx.Done():
 			return context.Cause(l.ctx)
 		}
-		if r.err != nil {
+		if r.Err != nil {
 			return errHungUp
 		}
-		step, err := addStep(&steps, r.message.GetMessage())
+		step, err := addStep(&steps, r.Message.GetMessage())
 		if err != nil {
 			return err
 		}

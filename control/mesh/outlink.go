@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/connhub/connhub/control/mesh/core"
+	"github.com/connhub/connhub/control/mesh/moving"
+	"github.com/connhub/connhub/control/mesh/streams"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 )
@@ -32,12 +34,12 @@ type outLink struct {
 	batches    bool // the peer takes calls in batches
 	takesMoves bool // the peer takes part in moves
 
-	moves *stepQueue
+	moves *moving.StepQueue
 
 	ctx context.Context // done when the link has ended, with the cause
 	end context.CancelCauseFunc
 
-	requests sendQueue[*peerv1.ControlRequest]
+	requests streams.Queue[*peerv1.ControlRequest]
 	linked   bool // guarded by Mesh.mu
 
 	mu        sync.Mutex
@@ -47,6 +49,10 @@ type outLink struct {
 	probed    [probesTimed]time.Time // when the latest probes were sent, by number
 }
 
+// queueSize is the most control messages that wait for a stream. A correct peer can be due fewer:
+// 100 probes or answers in the 10 s before its link is ended, and 4 messages of interest.
+const queueSize = 256
+
 // probesTimed is more than the probes under way on a link: the link ends after 10 s without an
 // answer.
 const probesTimed = 128
@@ -55,7 +61,7 @@ const probesTimed = 128
 func (m *Mesh) dialLocked(d core.Dial) {
 	l := &outLink{
 		mesh: m, hub: d.Hub, epoch: d.Hello.GetEpoch(), dial: d,
-		requests: newSendQueue[*peerv1.ControlRequest](queueSize), moves: newStepQueue(),
+		requests: streams.NewQueue[*peerv1.ControlRequest](queueSize), moves: moving.NewStepQueue(),
 	}
 	l.allowWaiting()
 	l.ctx, l.end = context.WithCancelCause(context.Background())
@@ -77,7 +83,7 @@ func (l *outLink) queueRequest(r *peerv1.ControlRequest) {
 		l.probed[p.GetNumber()%probesTimed] = time.Now()
 		l.mu.Unlock()
 	}
-	if !l.requests.putItem(r) {
+	if !l.requests.Put(r) {
 		l.end(errBacklog)
 	}
 }
@@ -89,7 +95,7 @@ func (l *outLink) finishRequests() {
 	defer l.mu.Unlock()
 	if !l.finishing {
 		l.finishing = true
-		l.requests.closeInput()
+		l.requests.CloseInput()
 	}
 }
 
@@ -159,9 +165,9 @@ func (l *outLink) reportLinked(hello *peerv1.Hello) bool {
 
 // runStreams runs the streams until the link ends.
 func (l *outLink) runStreams(stream peerv1.PeerService_ControlClient) {
-	var streams sync.WaitGroup
-	streams.Go(func() {
-		err := l.requests.sendItems(l.ctx, stream.Send)
+	var running sync.WaitGroup
+	running.Go(func() {
+		err := l.requests.Send(l.ctx, stream.Send)
 		if err == nil {
 			err = stream.CloseSend()
 		}
@@ -170,13 +176,13 @@ func (l *outLink) runStreams(stream peerv1.PeerService_ControlClient) {
 		}
 	})
 	for _, lane := range l.lanes {
-		streams.Go(lane.runLane)
+		running.Go(lane.runLane)
 	}
 	if l.takesMoves {
-		streams.Go(l.runMoves)
+		running.Go(l.runMoves)
 	}
 	l.endBroken(l.readResponses(stream))
-	streams.Wait()
+	running.Wait()
 }
 
 // removeLink removes the link from the table, and with it the memory of its lanes.
