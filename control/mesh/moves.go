@@ -104,11 +104,11 @@ func (m *Moves) Take(
 	return m.shell.Take(ctx, namespace, id, token)
 }
 
-// Away is an order to move connections to peers. Room is the room of a peer for them.
-type (
-	Away = moving.Away
-	Room = moving.Room
-)
+// Away is an order to move connections to peers.
+type Away = moving.Away
+
+// Room is the room of a peer for connections that move to it.
+type Room = moving.Room
 
 // MoveAway moves connections to linked peers that do not leave: see moving.Shell.MoveAway.
 func (m *Moves) MoveAway(ctx context.Context, a Away) int { return m.shell.MoveAway(ctx, a) }

@@ -40,7 +40,7 @@ type Sends struct {
 	missing map[*Stream]int
 	// complete is closed when missing gets empty; nil: nothing waits.
 	complete chan struct{}
-	came     uint64  // expected sends that have come, ever
+	came     uint64 // expected sends that have come, ever
 	waits    backOff
 	patience time.Duration
 }

@@ -116,8 +116,7 @@ func (e *exiles) live(number int, path string, linked func()) {
 func (e *exiles) noteFailure(err error) time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var refused bed.RefusedError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[bed.RefusedError](err); ok {
 		e.news.Refusals++
 		return refused.RetryAfter
 	}

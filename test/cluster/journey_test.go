@@ -53,11 +53,10 @@ func (f *faults) compare(t *testing.T, v *traveller, sender string, want []int) 
 		last = max(last, number)
 	}
 	for _, number := range want {
-		switch count := seen[number]; {
-		case count == 0:
-			f.lost++
-		default:
+		if count := seen[number]; count > 0 {
 			f.doubled += count - 1
+		} else {
+			f.lost++
 		}
 	}
 }
