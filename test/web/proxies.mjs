@@ -72,7 +72,7 @@ ${hubs.map(({ clients, ops }, i) => `  server hub${i} ${clients} port ${ops.spli
 
 /**
  * The proxies by name. Each starts with a folder of its own and the addresses of hubs. `address` is
- * where clients connect. \`sees(i)\` resolves when the proxy brings clients to a hub that is ready.
+ * where clients connect. `sees(i)` resolves when the proxy brings clients to a hub that is ready.
  */
 export const proxies = {
   nginx: async (path, hubs) => ({

@@ -93,7 +93,7 @@ describe('a rolling restart', () => {
             await front.sees(i);
           },
           end: () => callers.end(),
-          heard: (series) => all.every((one) => one.texts().includes(`${series}:end`)),
+          heard: (series, n) => all.every((one) => one.has(series, n)),
         });
         const result = await Promise.race([scenario, broken]); // without callers it waits in vain
         const connections = all.map((one) => one.connections());

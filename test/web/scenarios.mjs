@@ -231,6 +231,15 @@ const publishers = 3;
 /** The pause behind a publish, in ms, so that other processes have cores as well. */
 const pace = 2;
 
+/**
+ * A publisher looks at every so many publishes how far the listeners are. While they are more
+ * than `lead` publishes behind, it makes long pauses (ms), so that their outboxes do not overflow
+ * (1,000 messages). It does not stop: a hub may have left publishes out for a slow peer.
+ */
+const checkEvery = 16;
+const lead = 48;
+const slowPace = 100;
+
 /** How often the callers learn how much the client has read, in messages. */
 const reportEvery = 16;
 
@@ -240,8 +249,9 @@ const reportEvery = 16;
  * a message is SERIES:NUMBER; a series ends with SERIES:end.
  *
  * `begin(id)` starts the callers, `read(n)` tells them how many messages came, `drop(i)` drops, and
- * `end` ends the callers and resolves to the names of their series. `heard(series)` resolves to
- * whether the other member of `talk` has the end of a series.
+ * `end` ends the callers and resolves to the names of their series. `heard(series, n)` resolves to
+ * whether the listeners of `talk` have the message n of a series, or a message behind it. Without
+ * n: whether they have its end.
  *
  * Resolves to the texts of all messages, the numbers of publishes, and how many of them the hub
  * answered as done before.
@@ -271,9 +281,11 @@ export async function comeBack(url, { group, talk, drops }, { begin, read, drop,
   let publishing = true;
   const series = Array.from({ length: publishers }, async (_, s) => {
     let n = 0;
+    let wait = pace;
     while (publishing) {
       await publish(`publisher${s}:${++n}`);
-      await new Promise((resume) => { setTimeout(resume, pace); });
+      if (n % checkEvery === 0) wait = await heard(`publisher${s}`, n - lead) ? pace : slowPace;
+      await new Promise((resume) => { setTimeout(resume, wait); });
     }
     return n;
   });
@@ -304,12 +316,19 @@ export async function comeBack(url, { group, talk, drops }, { begin, read, drop,
 
 /**
  * A member of a group. `texts` returns the texts of the messages that came, `connections` how many
- * connections it has had.
+ * connections it has had, and `has(series, n)` whether it has the message n of a series, or a
+ * message behind it. Without n: whether it has the end of the series.
  */
 export async function listen(url, group) {
   const { sdk, seen, until, stop } = client(url);
   await sdk.start();
   await until('connected', ({ connected }) => connected.length === 1);
+  const last = {};
+  sdk.on('group-message', ({ message: { data } }) => {
+    const [series, number] = data.split(':');
+    last[series] = number === 'end' ? Infinity : Number(number);
+  });
   await sdk.joinGroup(group);
-  return { stop, texts: () => seen.messages.map(({ data }) => data), connections: () => seen.connected.length };
+  const has = (series, n = Infinity) => (last[series] ?? 0) >= n;
+  return { stop, has, texts: () => seen.messages.map(({ data }) => data), connections: () => seen.connected.length };
 }
