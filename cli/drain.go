@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/connhub/connhub/cli/dial"
 	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
@@ -42,7 +44,12 @@ func (c *hubsDrainCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 		if !c.JSON {
 			p.line = t.NewProgress(nil)
 		}
-		err = followDrain(ctx, hub, id, p.printReport)
+		err = followReports(ctx, hub, func(
+			ctx context.Context,
+		) (grpc.ServerStreamingClient[controlv1.DrainHubResponse], error) {
+			return controlv1.NewHubServiceClient(hub).DrainHub(ctx,
+				&controlv1.DrainHubRequest{HubId: id})
+		}, p.printReport)
 		p.clearLine()
 		switch {
 		case err == nil:
@@ -96,20 +103,19 @@ func (c *hubsDrainCmd) findHub(
 		terminal.MakePrintable(c.Hub), strings.Join(named, ", "))
 }
 
-// followDrain drains a hub, and calls report with each report until the last. Each report must come
-// in time.
-func followDrain(
-	ctx context.Context, c *dial.Client, id string,
-	report func(*controlv1.DrainHubResponse) error,
+// followReports opens a stream, and calls report with each report of it until the last. Each report
+// must come in time.
+func followReports[R any](
+	ctx context.Context, c *dial.Client,
+	open func(context.Context) (grpc.ServerStreamingClient[R], error), report func(*R) error,
 ) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(c.Flags.Timeout, func() { cancel(dial.ErrSilent) })
 	defer silence.Stop()
-	stream, err := controlv1.NewHubServiceClient(c).DrainHub(ctx,
-		&controlv1.DrainHubRequest{HubId: id})
+	stream, err := open(ctx)
 	for err == nil {
-		var r *controlv1.DrainHubResponse
+		var r *R
 		if r, err = stream.Recv(); err != nil {
 			break
 		}
@@ -124,8 +130,8 @@ func followDrain(
 	return c.WordError(causeOr(ctx, err), c.Flags.Timeout)
 }
 
-// drainLineEvery is the time between two lines of progress without a terminal.
-const drainLineEvery = 5 * time.Second
+// progressLineEvery is the time between two lines of progress without a terminal.
+const progressLineEvery = 5 * time.Second
 
 // drainPrinter prints the reports of a drain: on a terminal as a line that changes, else as a line
 // for each phase, and a line in between now and then.
@@ -151,7 +157,7 @@ func (p *drainPrinter) printReport(r *controlv1.DrainHubResponse) error {
 		return p.printLine(p.drainedWords(r))
 	case p.line.IsVisible():
 		p.line.DrawLine(p.progressWords(r))
-	case fresh || p.t.Now().Sub(p.shown) >= drainLineEvery:
+	case fresh || p.t.Now().Sub(p.shown) >= progressLineEvery:
 		p.shown = p.t.Now()
 		return p.printLine(p.progressWords(r))
 	}

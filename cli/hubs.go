@@ -13,6 +13,8 @@ import (
 type hubsCmd struct {
 	List  hubsListCmd  `cmd:"" default:"withargs" help:"List the hubs of the cluster."`
 	Drain hubsDrainCmd `cmd:"" help:"Empty a hub: close its clients, spread over time."`
+
+	Rebalance hubsRebalanceCmd `cmd:"" help:"Move connections from full hubs to empty hubs."`
 }
 
 type hubsListCmd struct {

@@ -22,6 +22,19 @@ func drainRow(d fleet.Drainer) verbRow {
 	}}
 }
 
+// rebalanceRow returns the row of RebalanceHubs for a peer.
+func rebalanceRow(b fleet.Rebalancer) verbRow {
+	return verbRow{execute: func(
+		_ context.Context, _ *executor, f *peerv1.Forward, _ mesh.Scope,
+	) mesh.Execution {
+		result, err := fleet.AnswerRebalance(b, f.GetRebalance())
+		if err != nil {
+			result = errorResult(err)
+		}
+		return finishedExecution(result)
+	}}
+}
+
 // callPeer implements fleet.CallPeer.
 func (r *router) callPeer(
 	ctx context.Context, peer hub.ID, f *peerv1.Forward,

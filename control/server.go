@@ -50,6 +50,8 @@ type Config struct {
 	TLS       *tls.Config    // nil: plain text
 	Services  []Service      // of backends besides those of this package
 	Drain     fleet.Drainer  // what DrainHub begins; nil: the method is UNIMPLEMENTED
+	// Rebalancer is what RebalanceHubs begins; nil: the method is UNIMPLEMENTED.
+	Rebalancer fleet.Rebalancer
 	// Room returns what this hub can take of the connections of hubs that leave. It may be called
 	// concurrently. Nil: peers do not know.
 	Room func() fleet.Room
@@ -133,6 +135,9 @@ func New(c Config) (*Server, error) {
 		if c.Drain != nil {
 			verbs["drain"] = drainRow(c.Drain)
 		}
+		if c.Rebalancer != nil {
+			verbs["rebalance"] = rebalanceRow(c.Rebalancer)
+		}
 		maps.Copy(verbs, c.verbs)
 		peers := c.Mesh.Service(&executor{c.Hub, validator.Check, logger, verbs, c.Room})
 		peerv1.RegisterPeerServiceServer(g.Registrar(s.grpc, port.NoChecks), peers)
@@ -162,6 +167,7 @@ func (s *Server) registerServices(c *Config, router *router, delivery *streamSer
 	controlv1.RegisterAccessServiceServer(r, access)
 	controlv1.RegisterHubServiceServer(r, &fleet.Service{
 		Self: c.Hub.ID(), Reader: reader, CallPeer: router.callPeer, Drain: c.Drain,
+		Rebalancer: c.Rebalancer,
 	})
 	for _, service := range c.Services {
 		service(s.guard.Registrar(s.grpc, port.CheckAll))

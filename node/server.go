@@ -46,9 +46,11 @@ type server struct {
 	edge    *edge.Server
 	control *control.Server
 	drain   *drain
-	ops     *ops.Server
-	keySet  *auth.KeySet // nil: no public keys
-	cluster *cluster     // nil: the only hub
+	// rebalance moves connections to hubs that have fewer; nil: there are no other hubs.
+	rebalance *rebalance
+	ops       *ops.Server
+	keySet    *auth.KeySet // nil: no public keys
+	cluster   *cluster     // nil: the only hub
 
 	certificates []*certificate.Pair
 	reloads      <-chan struct{}
@@ -206,6 +208,10 @@ func (s *server) joinParts(plan Config, registry *prometheus.Registry) error {
 	}
 	s.drain = newDrain(plan.Drain, s.hub, peers, s.logger)
 	s.drain.registerMetrics(registry)
+	if peers != nil {
+		s.rebalance = newRebalance(s.hub, peers, s.logger)
+		s.rebalance.registerMetrics(registry)
+	}
 	if err = s.joinBackends(plan, registry); err != nil {
 		return err
 	}
@@ -232,7 +238,7 @@ func (s *server) joinBackends(plan Config, registry *prometheus.Registry) (err e
 		c.Tokens = plan.TokenKeys[0]
 	}
 	if s.cluster != nil {
-		c.Mesh = s.cluster.mesh
+		c.Mesh, c.Rebalancer = s.cluster.mesh, s.rebalance
 	}
 	if plan.ControlTLS != nil {
 		c.TLS = plan.ControlTLS.ListenerConfig("h2")

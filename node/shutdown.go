@@ -94,6 +94,7 @@ func (s *server) takeDown(
 	s.control.SetUnready()
 	if s.cluster != nil {
 		s.cluster.mesh.GoAway() // from now on other hubs that drain move no client here
+		s.rebalance.endMoves()
 	}
 	if drains {
 		s.ops.SetReady(ops.ReasonDraining)

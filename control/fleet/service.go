@@ -19,10 +19,11 @@ type CallPeer func(
 type Service struct {
 	controlv1.UnimplementedHubServiceServer
 
-	Self     hub.ID          // the id of this hub
-	Reader   *reading.Reader // finds the hubs
-	CallPeer CallPeer        // calls peers of this hub
-	Drain    Drainer         // the drain of this hub; nil: there is no DrainHub
+	Self       hub.ID          // the id of this hub
+	Reader     *reading.Reader // finds the hubs
+	CallPeer   CallPeer        // calls peers of this hub
+	Drain      Drainer         // the drain of this hub; nil: there is no DrainHub
+	Rebalancer Rebalancer      // moves connections of this hub; nil: there is no RebalanceHubs
 }
 
 var _ controlv1.HubServiceServer = (*Service)(nil)

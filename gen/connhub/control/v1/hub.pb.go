@@ -484,6 +484,182 @@ func (x *DrainHubResponse) GetMoved() int64 {
 	return 0
 }
 
+// RebalanceHubsRequest asks for balanced hubs.
+type RebalanceHubsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebalanceHubsRequest) Reset() {
+	*x = RebalanceHubsRequest{}
+	mi := &file_connhub_control_v1_hub_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebalanceHubsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebalanceHubsRequest) ProtoMessage() {}
+
+func (x *RebalanceHubsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_hub_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebalanceHubsRequest.ProtoReflect.Descriptor instead.
+func (*RebalanceHubsRequest) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_hub_proto_rawDescGZIP(), []int{5}
+}
+
+// RebalanceHubsResponse is the progress of a rebalance.
+type RebalanceHubsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// No hub moves connections for this rebalance any more. The last response has it.
+	Done bool `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
+	// The hubs that move connections to other hubs, in the order of their ids. Empty: no hub is full.
+	Hubs          []*HubRebalance `protobuf:"bytes,2,rep,name=hubs,proto3" json:"hubs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebalanceHubsResponse) Reset() {
+	*x = RebalanceHubsResponse{}
+	mi := &file_connhub_control_v1_hub_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebalanceHubsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebalanceHubsResponse) ProtoMessage() {}
+
+func (x *RebalanceHubsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_hub_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebalanceHubsResponse.ProtoReflect.Descriptor instead.
+func (*RebalanceHubsResponse) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_hub_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RebalanceHubsResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *RebalanceHubsResponse) GetHubs() []*HubRebalance {
+	if x != nil {
+		return x.Hubs
+	}
+	return nil
+}
+
+// HubRebalance is the part of a hub in a rebalance.
+type HubRebalance struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the hub.
+	HubId string `protobuf:"bytes,1,opt,name=hub_id,json=hubId,proto3" json:"hub_id,omitempty"`
+	// The connections that the hub is to move: its surplus over the mean, as far as other hubs are
+	// below the mean.
+	Surplus int64 `protobuf:"varint,2,opt,name=surplus,proto3" json:"surplus,omitempty"`
+	// The connections that it has moved. It stays below the surplus if too few connections can be
+	// resumed, or if the other hubs do not take them.
+	Moved int64 `protobuf:"varint,3,opt,name=moved,proto3" json:"moved,omitempty"`
+	// The hub goes on to move connections.
+	Moving bool `protobuf:"varint,4,opt,name=moving,proto3" json:"moving,omitempty"`
+	// The hub did not answer. Its moves may go on.
+	Unreachable   bool `protobuf:"varint,5,opt,name=unreachable,proto3" json:"unreachable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HubRebalance) Reset() {
+	*x = HubRebalance{}
+	mi := &file_connhub_control_v1_hub_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HubRebalance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HubRebalance) ProtoMessage() {}
+
+func (x *HubRebalance) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_hub_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HubRebalance.ProtoReflect.Descriptor instead.
+func (*HubRebalance) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_hub_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *HubRebalance) GetHubId() string {
+	if x != nil {
+		return x.HubId
+	}
+	return ""
+}
+
+func (x *HubRebalance) GetSurplus() int64 {
+	if x != nil {
+		return x.Surplus
+	}
+	return 0
+}
+
+func (x *HubRebalance) GetMoved() int64 {
+	if x != nil {
+		return x.Moved
+	}
+	return 0
+}
+
+func (x *HubRebalance) GetMoving() bool {
+	if x != nil {
+		return x.Moving
+	}
+	return false
+}
+
+func (x *HubRebalance) GetUnreachable() bool {
+	if x != nil {
+		return x.Unreachable
+	}
+	return false
+}
+
 var File_connhub_control_v1_hub_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_hub_proto_rawDesc = "" +
@@ -520,17 +696,28 @@ const file_connhub_control_v1_hub_proto_rawDesc = "" +
 	"\vconnections\x18\x02 \x01(\x03R\vconnections\x12\x16\n" +
 	"\x06closed\x18\x03 \x01(\x03R\x06closed\x126\n" +
 	"\ttime_left\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\btimeLeft\x12\x14\n" +
-	"\x05moved\x18\x05 \x01(\x03R\x05moved*r\n" +
+	"\x05moved\x18\x05 \x01(\x03R\x05moved\"\x16\n" +
+	"\x14RebalanceHubsRequest\"a\n" +
+	"\x15RebalanceHubsResponse\x12\x12\n" +
+	"\x04done\x18\x01 \x01(\bR\x04done\x124\n" +
+	"\x04hubs\x18\x02 \x03(\v2 .connhub.control.v1.HubRebalanceR\x04hubs\"\x8f\x01\n" +
+	"\fHubRebalance\x12\x15\n" +
+	"\x06hub_id\x18\x01 \x01(\tR\x05hubId\x12\x18\n" +
+	"\asurplus\x18\x02 \x01(\x03R\asurplus\x12\x14\n" +
+	"\x05moved\x18\x03 \x01(\x03R\x05moved\x12\x16\n" +
+	"\x06moving\x18\x04 \x01(\bR\x06moving\x12 \n" +
+	"\vunreachable\x18\x05 \x01(\bR\vunreachable*r\n" +
 	"\n" +
 	"DrainPhase\x12\x1b\n" +
 	"\x17DRAIN_PHASE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DRAIN_PHASE_DELAY\x10\x01\x12\x17\n" +
 	"\x13DRAIN_PHASE_CLOSING\x10\x02\x12\x17\n" +
-	"\x13DRAIN_PHASE_DRAINED\x10\x032\xbc\x01\n" +
+	"\x13DRAIN_PHASE_DRAINED\x10\x032\xa4\x02\n" +
 	"\n" +
 	"HubService\x12U\n" +
 	"\bListHubs\x12#.connhub.control.v1.ListHubsRequest\x1a$.connhub.control.v1.ListHubsResponse\x12W\n" +
-	"\bDrainHub\x12#.connhub.control.v1.DrainHubRequest\x1a$.connhub.control.v1.DrainHubResponse0\x01B\xc9\x01\n" +
+	"\bDrainHub\x12#.connhub.control.v1.DrainHubRequest\x1a$.connhub.control.v1.DrainHubResponse0\x01\x12f\n" +
+	"\rRebalanceHubs\x12(.connhub.control.v1.RebalanceHubsRequest\x1a).connhub.control.v1.RebalanceHubsResponse0\x01B\xc9\x01\n" +
 	"\x16com.connhub.control.v1B\bHubProtoP\x01Z;github.com/connhub/connhub/gen/connhub/control/v1;controlv1\xa2\x02\x03CCX\xaa\x02\x12Connhub.Control.V1\xca\x02\x12Connhub\\Control\\V1\xe2\x02\x1eConnhub\\Control\\V1\\GPBMetadata\xea\x02\x14Connhub::Control::V1b\x06proto3"
 
 var (
@@ -546,7 +733,7 @@ func file_connhub_control_v1_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_connhub_control_v1_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_connhub_control_v1_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_connhub_control_v1_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_connhub_control_v1_hub_proto_goTypes = []any{
 	(DrainPhase)(0),               // 0: connhub.control.v1.DrainPhase
 	(*Hub)(nil),                   // 1: connhub.control.v1.Hub
@@ -554,24 +741,30 @@ var file_connhub_control_v1_hub_proto_goTypes = []any{
 	(*ListHubsResponse)(nil),      // 3: connhub.control.v1.ListHubsResponse
 	(*DrainHubRequest)(nil),       // 4: connhub.control.v1.DrainHubRequest
 	(*DrainHubResponse)(nil),      // 5: connhub.control.v1.DrainHubResponse
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
+	(*RebalanceHubsRequest)(nil),  // 6: connhub.control.v1.RebalanceHubsRequest
+	(*RebalanceHubsResponse)(nil), // 7: connhub.control.v1.RebalanceHubsResponse
+	(*HubRebalance)(nil),          // 8: connhub.control.v1.HubRebalance
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
 }
 var file_connhub_control_v1_hub_proto_depIdxs = []int32{
-	6, // 0: connhub.control.v1.Hub.start_time:type_name -> google.protobuf.Timestamp
-	1, // 1: connhub.control.v1.ListHubsResponse.hubs:type_name -> connhub.control.v1.Hub
-	7, // 2: connhub.control.v1.ListHubsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
-	0, // 3: connhub.control.v1.DrainHubResponse.phase:type_name -> connhub.control.v1.DrainPhase
-	7, // 4: connhub.control.v1.DrainHubResponse.time_left:type_name -> google.protobuf.Duration
-	2, // 5: connhub.control.v1.HubService.ListHubs:input_type -> connhub.control.v1.ListHubsRequest
-	4, // 6: connhub.control.v1.HubService.DrainHub:input_type -> connhub.control.v1.DrainHubRequest
-	3, // 7: connhub.control.v1.HubService.ListHubs:output_type -> connhub.control.v1.ListHubsResponse
-	5, // 8: connhub.control.v1.HubService.DrainHub:output_type -> connhub.control.v1.DrainHubResponse
-	7, // [7:9] is the sub-list for method output_type
-	5, // [5:7] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	9,  // 0: connhub.control.v1.Hub.start_time:type_name -> google.protobuf.Timestamp
+	1,  // 1: connhub.control.v1.ListHubsResponse.hubs:type_name -> connhub.control.v1.Hub
+	10, // 2: connhub.control.v1.ListHubsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	0,  // 3: connhub.control.v1.DrainHubResponse.phase:type_name -> connhub.control.v1.DrainPhase
+	10, // 4: connhub.control.v1.DrainHubResponse.time_left:type_name -> google.protobuf.Duration
+	8,  // 5: connhub.control.v1.RebalanceHubsResponse.hubs:type_name -> connhub.control.v1.HubRebalance
+	2,  // 6: connhub.control.v1.HubService.ListHubs:input_type -> connhub.control.v1.ListHubsRequest
+	4,  // 7: connhub.control.v1.HubService.DrainHub:input_type -> connhub.control.v1.DrainHubRequest
+	6,  // 8: connhub.control.v1.HubService.RebalanceHubs:input_type -> connhub.control.v1.RebalanceHubsRequest
+	3,  // 9: connhub.control.v1.HubService.ListHubs:output_type -> connhub.control.v1.ListHubsResponse
+	5,  // 10: connhub.control.v1.HubService.DrainHub:output_type -> connhub.control.v1.DrainHubResponse
+	7,  // 11: connhub.control.v1.HubService.RebalanceHubs:output_type -> connhub.control.v1.RebalanceHubsResponse
+	9,  // [9:12] is the sub-list for method output_type
+	6,  // [6:9] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_connhub_control_v1_hub_proto_init() }
@@ -585,7 +778,7 @@ func file_connhub_control_v1_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_connhub_control_v1_hub_proto_rawDesc), len(file_connhub_control_v1_hub_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

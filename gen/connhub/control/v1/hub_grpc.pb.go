@@ -19,15 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	HubService_ListHubs_FullMethodName = "/connhub.control.v1.HubService/ListHubs"
-	HubService_DrainHub_FullMethodName = "/connhub.control.v1.HubService/DrainHub"
+	HubService_ListHubs_FullMethodName      = "/connhub.control.v1.HubService/ListHubs"
+	HubService_DrainHub_FullMethodName      = "/connhub.control.v1.HubService/DrainHub"
+	HubService_RebalanceHubs_FullMethodName = "/connhub.control.v1.HubService/RebalanceHubs"
 )
 
 // HubServiceClient is the client API for HubService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// HubService lists the hubs of the cluster, and drains a hub.
+// HubService lists the hubs of the cluster, drains a hub, and balances the hubs.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 // The errors that any method can return are listed there.
@@ -50,6 +51,23 @@ type HubServiceClient interface {
 	// (HUBS_UNREACHABLE) if the hub can't be asked; a drain that has begun goes on there.
 	// UNIMPLEMENTED (UNKNOWN_METHOD) if the version of the hub has no drains.
 	DrainHub(ctx context.Context, in *DrainHubRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainHubResponse], error)
+	// RebalanceHubs moves connections from full hubs to empty hubs, for instance when a hub was
+	// added, and streams the progress: at once, then twice a second. The stream ends with OK after
+	// `done`. Any hub of the cluster can be called.
+	//
+	// A hub is full if it holds over a tenth more connections than the mean of the hubs that do not
+	// drain. It moves its surplus over the mean to hubs below the mean, at most 100 connections a
+	// second and as fast as those let clients connect. It moves only connections that clients can
+	// resume, and stops after 10 minutes. Clients resume where their balancer sends them: with a
+	// balancer that does not prefer hubs with few connections, some come back.
+	//
+	// The moves belong to the hubs, not to the call. A cancelled or broken call leaves them running.
+	// A call while hubs rebalance follows them, and begins nothing. A call when no hub is full moves
+	// nothing. A hub that begins to drain ends its moves for this.
+	//
+	// Errors: UNIMPLEMENTED (UNKNOWN_METHOD) without a cluster (--single-hub). UNAVAILABLE
+	// (SHUTTING_DOWN) if the called hub drains, or begins to: moves of other hubs go on.
+	RebalanceHubs(ctx context.Context, in *RebalanceHubsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RebalanceHubsResponse], error)
 }
 
 type hubServiceClient struct {
@@ -89,11 +107,30 @@ func (c *hubServiceClient) DrainHub(ctx context.Context, in *DrainHubRequest, op
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type HubService_DrainHubClient = grpc.ServerStreamingClient[DrainHubResponse]
 
+func (c *hubServiceClient) RebalanceHubs(ctx context.Context, in *RebalanceHubsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RebalanceHubsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &HubService_ServiceDesc.Streams[1], HubService_RebalanceHubs_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RebalanceHubsRequest, RebalanceHubsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HubService_RebalanceHubsClient = grpc.ServerStreamingClient[RebalanceHubsResponse]
+
 // HubServiceServer is the server API for HubService service.
 // All implementations must embed UnimplementedHubServiceServer
 // for forward compatibility.
 //
-// HubService lists the hubs of the cluster, and drains a hub.
+// HubService lists the hubs of the cluster, drains a hub, and balances the hubs.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 // The errors that any method can return are listed there.
@@ -116,6 +153,23 @@ type HubServiceServer interface {
 	// (HUBS_UNREACHABLE) if the hub can't be asked; a drain that has begun goes on there.
 	// UNIMPLEMENTED (UNKNOWN_METHOD) if the version of the hub has no drains.
 	DrainHub(*DrainHubRequest, grpc.ServerStreamingServer[DrainHubResponse]) error
+	// RebalanceHubs moves connections from full hubs to empty hubs, for instance when a hub was
+	// added, and streams the progress: at once, then twice a second. The stream ends with OK after
+	// `done`. Any hub of the cluster can be called.
+	//
+	// A hub is full if it holds over a tenth more connections than the mean of the hubs that do not
+	// drain. It moves its surplus over the mean to hubs below the mean, at most 100 connections a
+	// second and as fast as those let clients connect. It moves only connections that clients can
+	// resume, and stops after 10 minutes. Clients resume where their balancer sends them: with a
+	// balancer that does not prefer hubs with few connections, some come back.
+	//
+	// The moves belong to the hubs, not to the call. A cancelled or broken call leaves them running.
+	// A call while hubs rebalance follows them, and begins nothing. A call when no hub is full moves
+	// nothing. A hub that begins to drain ends its moves for this.
+	//
+	// Errors: UNIMPLEMENTED (UNKNOWN_METHOD) without a cluster (--single-hub). UNAVAILABLE
+	// (SHUTTING_DOWN) if the called hub drains, or begins to: moves of other hubs go on.
+	RebalanceHubs(*RebalanceHubsRequest, grpc.ServerStreamingServer[RebalanceHubsResponse]) error
 	mustEmbedUnimplementedHubServiceServer()
 }
 
@@ -131,6 +185,9 @@ func (UnimplementedHubServiceServer) ListHubs(context.Context, *ListHubsRequest)
 }
 func (UnimplementedHubServiceServer) DrainHub(*DrainHubRequest, grpc.ServerStreamingServer[DrainHubResponse]) error {
 	return status.Error(codes.Unimplemented, "method DrainHub not implemented")
+}
+func (UnimplementedHubServiceServer) RebalanceHubs(*RebalanceHubsRequest, grpc.ServerStreamingServer[RebalanceHubsResponse]) error {
+	return status.Error(codes.Unimplemented, "method RebalanceHubs not implemented")
 }
 func (UnimplementedHubServiceServer) mustEmbedUnimplementedHubServiceServer() {}
 func (UnimplementedHubServiceServer) testEmbeddedByValue()                    {}
@@ -182,6 +239,17 @@ func _HubService_DrainHub_Handler(srv interface{}, stream grpc.ServerStream) err
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type HubService_DrainHubServer = grpc.ServerStreamingServer[DrainHubResponse]
 
+func _HubService_RebalanceHubs_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RebalanceHubsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(HubServiceServer).RebalanceHubs(m, &grpc.GenericServerStream[RebalanceHubsRequest, RebalanceHubsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HubService_RebalanceHubsServer = grpc.ServerStreamingServer[RebalanceHubsResponse]
+
 // HubService_ServiceDesc is the grpc.ServiceDesc for HubService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -198,6 +266,11 @@ var HubService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "DrainHub",
 			Handler:       _HubService_DrainHub_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "RebalanceHubs",
+			Handler:       _HubService_RebalanceHubs_Handler,
 			ServerStreams: true,
 		},
 	},

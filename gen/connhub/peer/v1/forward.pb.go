@@ -541,6 +541,7 @@ type Forward struct {
 	//	*Forward_Grant
 	//	*Forward_Revoke
 	//	*Forward_Drain
+	//	*Forward_Rebalance
 	Call isForward_Call `protobuf_oneof:"call"`
 	// The call is from before the mark of this move, and the old hub has not carried it out. The
 	// receiver, which is the new hub, carries it out for the connection of the move alone. It does so
@@ -672,6 +673,15 @@ func (x *Forward) GetDrain() *ForwardDrain {
 	return nil
 }
 
+func (x *Forward) GetRebalance() *ForwardRebalance {
+	if x != nil {
+		if x, ok := x.Call.(*Forward_Rebalance); ok {
+			return x.Rebalance
+		}
+	}
+	return nil
+}
+
 func (x *Forward) GetResend() *MoveName {
 	if x != nil {
 		return x.Resend
@@ -719,6 +729,11 @@ type Forward_Drain struct {
 	Drain *ForwardDrain `protobuf:"bytes,10,opt,name=drain,proto3,oneof"`
 }
 
+type Forward_Rebalance struct {
+	// HubService.RebalanceHubs at the receiver: it moves connections to other hubs.
+	Rebalance *ForwardRebalance `protobuf:"bytes,12,opt,name=rebalance,proto3,oneof"`
+}
+
 func (*Forward_Send) isForward_Call() {}
 
 func (*Forward_Join) isForward_Call() {}
@@ -732,6 +747,8 @@ func (*Forward_Grant) isForward_Call() {}
 func (*Forward_Revoke) isForward_Call() {}
 
 func (*Forward_Drain) isForward_Call() {}
+
+func (*Forward_Rebalance) isForward_Call() {}
 
 // MoveName names a move of a connection from a hub to another: the old hub and the new hub.
 type MoveName struct {
@@ -854,6 +871,191 @@ func (*ForwardDrain) Descriptor() ([]byte, []int) {
 	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{8}
 }
 
+// ForwardRebalance has the receiver move connections to other hubs. The entry hub sends it again
+// and again to follow the moves. A call without quotas begins no moves. Neither does a call while
+// the receiver moves connections for a rebalance, or with the same id as the one before.
+type ForwardRebalance struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the rebalance: 1 to 64 bytes.
+	Rebalance string `protobuf:"bytes,1,opt,name=rebalance,proto3" json:"rebalance,omitempty"`
+	// How many connections each hub is to get: at most 1,024 hubs.
+	Quotas        []*RebalanceQuota `protobuf:"bytes,2,rep,name=quotas,proto3" json:"quotas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardRebalance) Reset() {
+	*x = ForwardRebalance{}
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardRebalance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardRebalance) ProtoMessage() {}
+
+func (x *ForwardRebalance) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardRebalance.ProtoReflect.Descriptor instead.
+func (*ForwardRebalance) Descriptor() ([]byte, []int) {
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ForwardRebalance) GetRebalance() string {
+	if x != nil {
+		return x.Rebalance
+	}
+	return ""
+}
+
+func (x *ForwardRebalance) GetQuotas() []*RebalanceQuota {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
+// RebalanceQuota is a number of connections for a hub.
+type RebalanceQuota struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the hub: 1 to 64 bytes.
+	Hub string `protobuf:"bytes,1,opt,name=hub,proto3" json:"hub,omitempty"`
+	// The most connections that it gets.
+	Connections   int64 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebalanceQuota) Reset() {
+	*x = RebalanceQuota{}
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebalanceQuota) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebalanceQuota) ProtoMessage() {}
+
+func (x *RebalanceQuota) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebalanceQuota.ProtoReflect.Descriptor instead.
+func (*RebalanceQuota) Descriptor() ([]byte, []int) {
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RebalanceQuota) GetHub() string {
+	if x != nil {
+		return x.Hub
+	}
+	return ""
+}
+
+func (x *RebalanceQuota) GetConnections() int64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+// RebalanceResult is the progress of the latest rebalance of the receiver.
+type RebalanceResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the rebalance. Empty: there was none.
+	Rebalance string `protobuf:"bytes,1,opt,name=rebalance,proto3" json:"rebalance,omitempty"`
+	// The sum of its quotas.
+	Surplus int64 `protobuf:"varint,2,opt,name=surplus,proto3" json:"surplus,omitempty"`
+	// Connections that have moved.
+	Moved int64 `protobuf:"varint,3,opt,name=moved,proto3" json:"moved,omitempty"`
+	// The moves go on.
+	Moving        bool `protobuf:"varint,4,opt,name=moving,proto3" json:"moving,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebalanceResult) Reset() {
+	*x = RebalanceResult{}
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebalanceResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebalanceResult) ProtoMessage() {}
+
+func (x *RebalanceResult) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebalanceResult.ProtoReflect.Descriptor instead.
+func (*RebalanceResult) Descriptor() ([]byte, []int) {
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RebalanceResult) GetRebalance() string {
+	if x != nil {
+		return x.Rebalance
+	}
+	return ""
+}
+
+func (x *RebalanceResult) GetSurplus() int64 {
+	if x != nil {
+		return x.Surplus
+	}
+	return 0
+}
+
+func (x *RebalanceResult) GetMoved() int64 {
+	if x != nil {
+		return x.Moved
+	}
+	return 0
+}
+
+func (x *RebalanceResult) GetMoving() bool {
+	if x != nil {
+		return x.Moving
+	}
+	return false
+}
+
 // ForwardSend is a message for connections of the receiver.
 type ForwardSend struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -872,7 +1074,7 @@ type ForwardSend struct {
 
 func (x *ForwardSend) Reset() {
 	*x = ForwardSend{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +1086,7 @@ func (x *ForwardSend) String() string {
 func (*ForwardSend) ProtoMessage() {}
 
 func (x *ForwardSend) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +1099,7 @@ func (x *ForwardSend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardSend.ProtoReflect.Descriptor instead.
 func (*ForwardSend) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{9}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ForwardSend) GetRequest() []byte {
@@ -941,7 +1143,7 @@ type Sender struct {
 
 func (x *Sender) Reset() {
 	*x = Sender{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[10]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1155,7 @@ func (x *Sender) String() string {
 func (*Sender) ProtoMessage() {}
 
 func (x *Sender) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[10]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1168,7 @@ func (x *Sender) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sender.ProtoReflect.Descriptor instead.
 func (*Sender) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{10}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Sender) GetConnection() string {
@@ -997,7 +1199,7 @@ type ForwardClose struct {
 
 func (x *ForwardClose) Reset() {
 	*x = ForwardClose{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[11]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1211,7 @@ func (x *ForwardClose) String() string {
 func (*ForwardClose) ProtoMessage() {}
 
 func (x *ForwardClose) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[11]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1224,7 @@ func (x *ForwardClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardClose.ProtoReflect.Descriptor instead.
 func (*ForwardClose) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{11}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ForwardClose) GetRequest() []byte {
@@ -1057,6 +1259,7 @@ type ForwardResult struct {
 	//	*ForwardResult_Grant
 	//	*ForwardResult_Revoke
 	//	*ForwardResult_Drain
+	//	*ForwardResult_Rebalance
 	Result isForwardResult_Result `protobuf_oneof:"result"`
 	// The moves of connections that have left the receiver, each with a different connection. The
 	// receiver had no mark of the dialling hub in time, so the result does not count these
@@ -1072,7 +1275,7 @@ type ForwardResult struct {
 
 func (x *ForwardResult) Reset() {
 	*x = ForwardResult{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[12]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1287,7 @@ func (x *ForwardResult) String() string {
 func (*ForwardResult) ProtoMessage() {}
 
 func (x *ForwardResult) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[12]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1300,7 @@ func (x *ForwardResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResult.ProtoReflect.Descriptor instead.
 func (*ForwardResult) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{12}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ForwardResult) GetSequence() uint64 {
@@ -1186,6 +1389,15 @@ func (x *ForwardResult) GetDrain() *v1.DrainHubResponse {
 	return nil
 }
 
+func (x *ForwardResult) GetRebalance() *RebalanceResult {
+	if x != nil {
+		if x, ok := x.Result.(*ForwardResult_Rebalance); ok {
+			return x.Rebalance
+		}
+	}
+	return nil
+}
+
 func (x *ForwardResult) GetMoved() []*MoveName {
 	if x != nil {
 		return x.Moved
@@ -1246,6 +1458,12 @@ type ForwardResult_Drain struct {
 	Drain *v1.DrainHubResponse `protobuf:"bytes,9,opt,name=drain,proto3,oneof"`
 }
 
+type ForwardResult_Rebalance struct {
+	// Sent at once: the progress of the latest rebalance. A hub that drains answers with the error
+	// SHUTTING_DOWN.
+	Rebalance *RebalanceResult `protobuf:"bytes,12,opt,name=rebalance,proto3,oneof"`
+}
+
 func (*ForwardResult_Status) isForwardResult_Result() {}
 
 func (*ForwardResult_Send) isForwardResult_Result() {}
@@ -1261,6 +1479,8 @@ func (*ForwardResult_Grant) isForwardResult_Result() {}
 func (*ForwardResult_Revoke) isForwardResult_Result() {}
 
 func (*ForwardResult_Drain) isForwardResult_Result() {}
+
+func (*ForwardResult_Rebalance) isForwardResult_Result() {}
 
 // SendResult is a hub's part of a receipt.
 type SendResult struct {
@@ -1278,7 +1498,7 @@ type SendResult struct {
 
 func (x *SendResult) Reset() {
 	*x = SendResult{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[13]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1510,7 @@ func (x *SendResult) String() string {
 func (*SendResult) ProtoMessage() {}
 
 func (x *SendResult) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[13]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1523,7 @@ func (x *SendResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendResult.ProtoReflect.Descriptor instead.
 func (*SendResult) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{13}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SendResult) GetReceipt() *v1.Receipt {
@@ -1347,7 +1567,7 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\x03hub\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\x12\x1d\n" +
 	"\x05epoch\x18\x02 \x01(\x04B\a\xbaH\x042\x02(\x01R\x05epoch\x12\x1b\n" +
 	"\x04lane\x18\x03 \x01(\rB\a\xbaH\x04*\x02\x10@R\x04lane\"\x11\n" +
-	"\x0fLaneHelloAnswer\"\xc2\x03\n" +
+	"\x0fLaneHelloAnswer\"\x85\x04\n" +
 	"\aForward\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12 \n" +
 	"\x06caller\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x06caller\x125\n" +
@@ -1359,7 +1579,8 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\x05grant\x18\b \x01(\fH\x00R\x05grant\x12\x18\n" +
 	"\x06revoke\x18\t \x01(\fH\x00R\x06revoke\x125\n" +
 	"\x05drain\x18\n" +
-	" \x01(\v2\x1d.connhub.peer.v1.ForwardDrainH\x00R\x05drain\x121\n" +
+	" \x01(\v2\x1d.connhub.peer.v1.ForwardDrainH\x00R\x05drain\x12A\n" +
+	"\trebalance\x18\f \x01(\v2!.connhub.peer.v1.ForwardRebalanceH\x00R\trebalance\x121\n" +
 	"\x06resend\x18\v \x01(\v2\x19.connhub.peer.v1.MoveNameR\x06resendB\r\n" +
 	"\x04call\x12\x05\xbaH\x02\b\x01\"\x9a\x01\n" +
 	"\bMoveName\x12\x1b\n" +
@@ -1371,7 +1592,18 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"connection\x12\x17\n" +
 	"\x02to\x18\x04 \x01(\tB\a\xbaH\x04r\x02(@R\x02to\x12\x14\n" +
 	"\x05epoch\x18\x05 \x01(\rR\x05epoch\"\x0e\n" +
-	"\fForwardDrain\"\xb0\x01\n" +
+	"\fForwardDrain\"\x7f\n" +
+	"\x10ForwardRebalance\x12'\n" +
+	"\trebalance\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\trebalance\x12B\n" +
+	"\x06quotas\x18\x02 \x03(\v2\x1f.connhub.peer.v1.RebalanceQuotaB\t\xbaH\x06\x92\x01\x03\x10\x80\bR\x06quotas\"X\n" +
+	"\x0eRebalanceQuota\x12\x1b\n" +
+	"\x03hub\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\x12)\n" +
+	"\vconnections\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\vconnections\"w\n" +
+	"\x0fRebalanceResult\x12\x1c\n" +
+	"\trebalance\x18\x01 \x01(\tR\trebalance\x12\x18\n" +
+	"\asurplus\x18\x02 \x01(\x03R\asurplus\x12\x14\n" +
+	"\x05moved\x18\x03 \x01(\x03R\x05moved\x12\x16\n" +
+	"\x06moving\x18\x04 \x01(\bR\x06moving\"\xb0\x01\n" +
 	"\vForwardSend\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12*\n" +
 	"\frequest_hash\x18\x02 \x01(\fB\a\xbaH\x04z\x02\x18 R\vrequestHash\x12*\n" +
@@ -1385,7 +1617,7 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\fForwardClose\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12\x1d\n" +
 	"\n" +
-	"count_only\x18\x02 \x01(\bR\tcountOnly\"\x93\x05\n" +
+	"count_only\x18\x02 \x01(\bR\tcountOnly\"\xd5\x05\n" +
 	"\rForwardResult\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x18\n" +
 	"\x06status\x18\x02 \x01(\fH\x00R\x06status\x121\n" +
@@ -1395,7 +1627,8 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\x05close\x18\x06 \x01(\v2,.connhub.control.v1.CloseConnectionsResponseH\x00R\x05close\x12D\n" +
 	"\x05grant\x18\a \x01(\v2,.connhub.control.v1.GrantPermissionsResponseH\x00R\x05grant\x12G\n" +
 	"\x06revoke\x18\b \x01(\v2-.connhub.control.v1.RevokePermissionsResponseH\x00R\x06revoke\x12<\n" +
-	"\x05drain\x18\t \x01(\v2$.connhub.control.v1.DrainHubResponseH\x00R\x05drain\x12:\n" +
+	"\x05drain\x18\t \x01(\v2$.connhub.control.v1.DrainHubResponseH\x00R\x05drain\x12@\n" +
+	"\trebalance\x18\f \x01(\v2 .connhub.peer.v1.RebalanceResultH\x00R\trebalance\x12:\n" +
 	"\x05moved\x18\n" +
 	" \x03(\v2\x19.connhub.peer.v1.MoveNameB\t\xbaH\x06\x92\x01\x03\x10\x80\bR\x05moved\x124\n" +
 	"\breturned\x18\v \x01(\v2\x18.connhub.peer.v1.ForwardR\breturnedB\x0f\n" +
@@ -1418,7 +1651,7 @@ func file_connhub_peer_v1_forward_proto_rawDescGZIP() []byte {
 	return file_connhub_peer_v1_forward_proto_rawDescData
 }
 
-var file_connhub_peer_v1_forward_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_connhub_peer_v1_forward_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_connhub_peer_v1_forward_proto_goTypes = []any{
 	(*DataRequest)(nil),                  // 0: connhub.peer.v1.DataRequest
 	(*ForwardBatch)(nil),                 // 1: connhub.peer.v1.ForwardBatch
@@ -1429,19 +1662,22 @@ var file_connhub_peer_v1_forward_proto_goTypes = []any{
 	(*Forward)(nil),                      // 6: connhub.peer.v1.Forward
 	(*MoveName)(nil),                     // 7: connhub.peer.v1.MoveName
 	(*ForwardDrain)(nil),                 // 8: connhub.peer.v1.ForwardDrain
-	(*ForwardSend)(nil),                  // 9: connhub.peer.v1.ForwardSend
-	(*Sender)(nil),                       // 10: connhub.peer.v1.Sender
-	(*ForwardClose)(nil),                 // 11: connhub.peer.v1.ForwardClose
-	(*ForwardResult)(nil),                // 12: connhub.peer.v1.ForwardResult
-	(*SendResult)(nil),                   // 13: connhub.peer.v1.SendResult
-	(*durationpb.Duration)(nil),          // 14: google.protobuf.Duration
-	(*v1.AddToGroupsResponse)(nil),       // 15: connhub.control.v1.AddToGroupsResponse
-	(*v1.RemoveFromGroupsResponse)(nil),  // 16: connhub.control.v1.RemoveFromGroupsResponse
-	(*v1.CloseConnectionsResponse)(nil),  // 17: connhub.control.v1.CloseConnectionsResponse
-	(*v1.GrantPermissionsResponse)(nil),  // 18: connhub.control.v1.GrantPermissionsResponse
-	(*v1.RevokePermissionsResponse)(nil), // 19: connhub.control.v1.RevokePermissionsResponse
-	(*v1.DrainHubResponse)(nil),          // 20: connhub.control.v1.DrainHubResponse
-	(*v1.Receipt)(nil),                   // 21: connhub.control.v1.Receipt
+	(*ForwardRebalance)(nil),             // 9: connhub.peer.v1.ForwardRebalance
+	(*RebalanceQuota)(nil),               // 10: connhub.peer.v1.RebalanceQuota
+	(*RebalanceResult)(nil),              // 11: connhub.peer.v1.RebalanceResult
+	(*ForwardSend)(nil),                  // 12: connhub.peer.v1.ForwardSend
+	(*Sender)(nil),                       // 13: connhub.peer.v1.Sender
+	(*ForwardClose)(nil),                 // 14: connhub.peer.v1.ForwardClose
+	(*ForwardResult)(nil),                // 15: connhub.peer.v1.ForwardResult
+	(*SendResult)(nil),                   // 16: connhub.peer.v1.SendResult
+	(*durationpb.Duration)(nil),          // 17: google.protobuf.Duration
+	(*v1.AddToGroupsResponse)(nil),       // 18: connhub.control.v1.AddToGroupsResponse
+	(*v1.RemoveFromGroupsResponse)(nil),  // 19: connhub.control.v1.RemoveFromGroupsResponse
+	(*v1.CloseConnectionsResponse)(nil),  // 20: connhub.control.v1.CloseConnectionsResponse
+	(*v1.GrantPermissionsResponse)(nil),  // 21: connhub.control.v1.GrantPermissionsResponse
+	(*v1.RevokePermissionsResponse)(nil), // 22: connhub.control.v1.RevokePermissionsResponse
+	(*v1.DrainHubResponse)(nil),          // 23: connhub.control.v1.DrainHubResponse
+	(*v1.Receipt)(nil),                   // 24: connhub.control.v1.Receipt
 }
 var file_connhub_peer_v1_forward_proto_depIdxs = []int32{
 	4,  // 0: connhub.peer.v1.DataRequest.hello:type_name -> connhub.peer.v1.LaneHello
@@ -1451,30 +1687,33 @@ var file_connhub_peer_v1_forward_proto_depIdxs = []int32{
 	7,  // 4: connhub.peer.v1.DataRequest.settled:type_name -> connhub.peer.v1.MoveName
 	6,  // 5: connhub.peer.v1.ForwardBatch.forwards:type_name -> connhub.peer.v1.Forward
 	5,  // 6: connhub.peer.v1.DataResponse.hello:type_name -> connhub.peer.v1.LaneHelloAnswer
-	12, // 7: connhub.peer.v1.DataResponse.result:type_name -> connhub.peer.v1.ForwardResult
+	15, // 7: connhub.peer.v1.DataResponse.result:type_name -> connhub.peer.v1.ForwardResult
 	3,  // 8: connhub.peer.v1.DataResponse.batch:type_name -> connhub.peer.v1.ForwardResultBatch
-	12, // 9: connhub.peer.v1.ForwardResultBatch.results:type_name -> connhub.peer.v1.ForwardResult
-	14, // 10: connhub.peer.v1.Forward.age:type_name -> google.protobuf.Duration
-	9,  // 11: connhub.peer.v1.Forward.send:type_name -> connhub.peer.v1.ForwardSend
-	11, // 12: connhub.peer.v1.Forward.close:type_name -> connhub.peer.v1.ForwardClose
+	15, // 9: connhub.peer.v1.ForwardResultBatch.results:type_name -> connhub.peer.v1.ForwardResult
+	17, // 10: connhub.peer.v1.Forward.age:type_name -> google.protobuf.Duration
+	12, // 11: connhub.peer.v1.Forward.send:type_name -> connhub.peer.v1.ForwardSend
+	14, // 12: connhub.peer.v1.Forward.close:type_name -> connhub.peer.v1.ForwardClose
 	8,  // 13: connhub.peer.v1.Forward.drain:type_name -> connhub.peer.v1.ForwardDrain
-	7,  // 14: connhub.peer.v1.Forward.resend:type_name -> connhub.peer.v1.MoveName
-	10, // 15: connhub.peer.v1.ForwardSend.sender:type_name -> connhub.peer.v1.Sender
-	13, // 16: connhub.peer.v1.ForwardResult.send:type_name -> connhub.peer.v1.SendResult
-	15, // 17: connhub.peer.v1.ForwardResult.join:type_name -> connhub.control.v1.AddToGroupsResponse
-	16, // 18: connhub.peer.v1.ForwardResult.leave:type_name -> connhub.control.v1.RemoveFromGroupsResponse
-	17, // 19: connhub.peer.v1.ForwardResult.close:type_name -> connhub.control.v1.CloseConnectionsResponse
-	18, // 20: connhub.peer.v1.ForwardResult.grant:type_name -> connhub.control.v1.GrantPermissionsResponse
-	19, // 21: connhub.peer.v1.ForwardResult.revoke:type_name -> connhub.control.v1.RevokePermissionsResponse
-	20, // 22: connhub.peer.v1.ForwardResult.drain:type_name -> connhub.control.v1.DrainHubResponse
-	7,  // 23: connhub.peer.v1.ForwardResult.moved:type_name -> connhub.peer.v1.MoveName
-	6,  // 24: connhub.peer.v1.ForwardResult.returned:type_name -> connhub.peer.v1.Forward
-	21, // 25: connhub.peer.v1.SendResult.receipt:type_name -> connhub.control.v1.Receipt
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	9,  // 14: connhub.peer.v1.Forward.rebalance:type_name -> connhub.peer.v1.ForwardRebalance
+	7,  // 15: connhub.peer.v1.Forward.resend:type_name -> connhub.peer.v1.MoveName
+	10, // 16: connhub.peer.v1.ForwardRebalance.quotas:type_name -> connhub.peer.v1.RebalanceQuota
+	13, // 17: connhub.peer.v1.ForwardSend.sender:type_name -> connhub.peer.v1.Sender
+	16, // 18: connhub.peer.v1.ForwardResult.send:type_name -> connhub.peer.v1.SendResult
+	18, // 19: connhub.peer.v1.ForwardResult.join:type_name -> connhub.control.v1.AddToGroupsResponse
+	19, // 20: connhub.peer.v1.ForwardResult.leave:type_name -> connhub.control.v1.RemoveFromGroupsResponse
+	20, // 21: connhub.peer.v1.ForwardResult.close:type_name -> connhub.control.v1.CloseConnectionsResponse
+	21, // 22: connhub.peer.v1.ForwardResult.grant:type_name -> connhub.control.v1.GrantPermissionsResponse
+	22, // 23: connhub.peer.v1.ForwardResult.revoke:type_name -> connhub.control.v1.RevokePermissionsResponse
+	23, // 24: connhub.peer.v1.ForwardResult.drain:type_name -> connhub.control.v1.DrainHubResponse
+	11, // 25: connhub.peer.v1.ForwardResult.rebalance:type_name -> connhub.peer.v1.RebalanceResult
+	7,  // 26: connhub.peer.v1.ForwardResult.moved:type_name -> connhub.peer.v1.MoveName
+	6,  // 27: connhub.peer.v1.ForwardResult.returned:type_name -> connhub.peer.v1.Forward
+	24, // 28: connhub.peer.v1.SendResult.receipt:type_name -> connhub.control.v1.Receipt
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_connhub_peer_v1_forward_proto_init() }
@@ -1503,8 +1742,9 @@ func file_connhub_peer_v1_forward_proto_init() {
 		(*Forward_Grant)(nil),
 		(*Forward_Revoke)(nil),
 		(*Forward_Drain)(nil),
+		(*Forward_Rebalance)(nil),
 	}
-	file_connhub_peer_v1_forward_proto_msgTypes[12].OneofWrappers = []any{
+	file_connhub_peer_v1_forward_proto_msgTypes[15].OneofWrappers = []any{
 		(*ForwardResult_Status)(nil),
 		(*ForwardResult_Send)(nil),
 		(*ForwardResult_Join)(nil),
@@ -1513,6 +1753,7 @@ func file_connhub_peer_v1_forward_proto_init() {
 		(*ForwardResult_Grant)(nil),
 		(*ForwardResult_Revoke)(nil),
 		(*ForwardResult_Drain)(nil),
+		(*ForwardResult_Rebalance)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1520,7 +1761,7 @@ func file_connhub_peer_v1_forward_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_connhub_peer_v1_forward_proto_rawDesc), len(file_connhub_peer_v1_forward_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
