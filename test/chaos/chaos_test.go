@@ -12,7 +12,7 @@ import (
 )
 
 // movesPromised says which moves of connections between hubs are promised.
-const movesPromised = verdict.Takes
+const movesPromised = verdict.Drains
 
 // excerptLines is how much of the history a failure shows.
 const excerptLines = 60

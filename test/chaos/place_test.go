@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -13,6 +14,10 @@ import (
 	"github.com/connhub/connhub/test/bed"
 	"github.com/connhub/connhub/test/bed/relay"
 )
+
+// drainPeriod is the time of a drain. In its last quarter the hub closes the resumable clients that
+// it has not moved, so a busy machine must be able to move all of them before.
+func drainPeriod() time.Duration { return time.Duration(bed.Either(3, 10)) * time.Second }
 
 // place is a place of hubs, which run there in turn. The relays to clients and to etcd stay. The
 // relay to peers belongs to a hub.
@@ -61,7 +66,7 @@ func (r *run) launch(p *place) {
 		"--backend-secret-file", filepath.Join(r.dir, "backend.secrets"),
 		"--peer-secret-file", filepath.Join(r.dir, "peer.secrets"),
 		"--etcd-endpoints", strings.Join(endpoints, ","),
-		"--drain-delay", "200ms", "--drain-period", "800ms",
+		"--drain-delay", "200ms", "--drain-period", drainPeriod().String(),
 		// Clients may stay away for long while the machine is busy.
 		"--resume-window", "10m", "--log-level", "debug",
 	)
