@@ -13,7 +13,7 @@ const (
 	// drainStep is the least time between two steps of a drain: many connections share a wake-up.
 	drainStep = 10 * time.Millisecond
 	// moveAgainAfter is the pause until a drain tries again to move the connections that no hub has
-	// taken. Each further pause is twice as long: each time all hubs are asked for each connection.
+	// taken. The pause behind a round that moves none is twice as long as the pause before.
 	moveAgainAfter = 500 * time.Millisecond
 	// lastPart is the part of the period, from its end, in which a drain closes resumable
 	// connections that no hub has taken. Before, a further round may move them: a connection that
@@ -142,9 +142,9 @@ func (e *exodus) moveRounds(ctx context.Context, resumable []*hub.Connection) {
 		for i, c := range resumable {
 			ids[i] = c.ID()
 		}
-		e.move(ctx, ids, e.moved)
+		moved := e.move(ctx, ids, e.moved)
 		_, resumable = e.hub.DrainOrder()
-		if len(resumable) == 0 {
+		if len(resumable) == 0 || moved > 0 {
 			pause = moveAgainAfter
 		}
 		select {
