@@ -109,6 +109,7 @@ func (c *Core) HandleApplied(now time.Duration, id ID) []Effect {
 	}
 	if _, waits := c.takes[a.move.Connection]; waits {
 		delete(c.takes, a.move.Connection)
+		c.rests.addRest(c.now, a.move.Connection)
 		c.addEffect(Taken{a.move.Connection})
 	}
 	return c.takeEffects()

@@ -88,6 +88,7 @@ func (c *Core) clone() *Core {
 		return &k
 	})
 	made.wanted = maps.Clone(c.wanted)
+	made.rests = rests{maps.Clone(c.rests.until), slices.Clone(c.rests.order)}
 	made.takes = cloneMap(c.takes, clonePlain[take])
 	made.calls = cloneMap(c.calls, func(n *call) *call {
 		k := *n
@@ -287,6 +288,10 @@ func (k *key) core(c *Core) {
 	k.coreCalls(c)
 	for _, id := range sortedKeys(c.wanted) {
 		k.text(string(c.wanted[id].hub))
+	}
+	for _, id := range sortedKeys(c.rests.until) {
+		k.text(string(id))
+		k.number(uint64(c.rests.until[id]))
 	}
 	for _, id := range sortedKeys(c.takes) {
 		k.text(string(c.takes[id].at))

@@ -61,6 +61,7 @@ type Core struct {
 	// wanted is the latest taker that waits until a connection can move again.
 	wanted takers
 	takes  map[hub.ConnectionID]*take // of clients of this hub
+	rests  rests
 
 	answers  answers
 	holdings holdings
@@ -78,6 +79,7 @@ func New(config Config) *Core {
 		transfers: transfers{departures{}, map[ID]*arrival{}},
 		doubtTime: config.DoubtTime, dead: map[hub.ID]struct{}{},
 		wanted: takers{}, takes: map[hub.ConnectionID]*take{},
+		rests:   rests{until: map[hub.ConnectionID]time.Duration{}},
 		answers: answers{}, holdings: holdings{config: config},
 	}
 }
@@ -219,12 +221,15 @@ func (c *Core) HandleTick(now time.Duration) []Effect {
 			c.refuseClient(connection, false)
 		}
 	}
+	for _, connection := range c.rests.takeEnded(c.now, c.wanted) {
+		c.serveTaker(connection)
+	}
 	return c.takeEffects()
 }
 
 // NextDeadline returns when HandleTick next has work to do.
 func (c *Core) NextDeadline() time.Duration {
-	at := never
+	at := c.rests.nextEnd(c.wanted)
 	for _, d := range c.departures {
 		at = min(at, d.deadline)
 	}

@@ -43,6 +43,7 @@
 //	origin.go     calls and marks at the hub where calls begin
 //	held.go       calls at the hubs that carry them out
 //	take.go       clients that come to a hub, and the hubs that they are sent to
+//	rest.go       how long a connection stays between two takes
 //
 // # Invariants
 //
@@ -76,7 +77,7 @@
 // have given the client a new token. Then a proof that looks wrong puts no taker aside. No taker
 // waits for a connection in doubt while C has no link to D: that may last. The client's hub waits
 // for TakeTime. Refuse is final if the holder says so, or is declared dead; else the client asks
-// again.
+// again. A connection that has moved for a client stays for RestTime: a later taker waits for that.
 //
 // # Bounds
 //

@@ -104,7 +104,7 @@ func (c *Core) HandleStanding(now time.Duration, look Look, s Standing) []Effect
 	case isBusy && !s.IsProven && (d == nil || d.stage < sealed): // this hub has the latest token
 		c.respond(by, Message{Kind: Refused, Move: named, IsFinal: true})
 	case d != nil && d.move.To == by: // it is on its way there
-	case isBusy:
+	case isBusy, s.IsHere && c.rests.isResting(c.now, connection):
 		c.wanted.addTaker(c.links, connection, taker{by, look.Proof}, s.IsProven)
 	case s.IsHere:
 		c.moveToTaker(connection, by)
@@ -126,7 +126,8 @@ func (c *Core) moveToTaker(connection hub.ConnectionID, to hub.ID) {
 
 // serveTaker lets the latest taker look again, now that the connection can move again, or is gone.
 func (c *Core) serveTaker(connection hub.ConnectionID) {
-	if t, waits := c.wanted[connection]; waits && !c.isBusy(connection) {
+	if t, waits := c.wanted[connection]; waits && !c.isBusy(connection) &&
+		!c.rests.isResting(c.now, connection) {
 		delete(c.wanted, connection)
 		c.addEffect(Look{connection, t.hub, t.proof})
 	}
