@@ -64,3 +64,18 @@ func TestAPeerWithoutMovesIsRefusedWhileAConnectionMoves(t *testing.T) {
 		})
 	}
 }
+
+// TestACallAfterItsLinkIsNotKept: the core ignores it, so no answer of the core ends it.
+func TestACallAfterItsLinkIsNotKept(t *testing.T) {
+	beside(t, func(t *testing.T, x *member, s *stranger) {
+		for n := range uint64(3) {
+			part := x.Moves.executeCall("s", 0, s.forward(n+1), nil)
+			if part.Awaited != nil {
+				t.Errorf("call %d waits until %v", n, part.Until)
+			}
+			if part.Result().GetStatus() == nil {
+				t.Errorf("call %d has a result", n)
+			}
+		}
+	})
+}

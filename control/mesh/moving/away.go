@@ -230,7 +230,11 @@ func (s *Shell) moveTo(ctx context.Context, id hub.ConnectionID, to hub.ID) (beg
 	case how := <-outcome:
 		return true, how == outcomeDone
 	case <-ctx.Done():
-		s.Do(func() { delete(s.watched, id) })
+		s.Do(func() {
+			if s.watched[id] == outcome { // and not that of a later move
+				delete(s.watched, id)
+			}
+		})
 		return true, false
 	}
 }

@@ -99,6 +99,10 @@ func (s *Shell) ReceiveCall(
 		return c.HandleRequest(now, from, m)
 	})
 	s.burst = nil
+	if len(x.parts) == 0 { // the core has not taken it: its link is over
+		delete(s.executions, callKey{from, number})
+		x.answered = true
+	}
 	return x.wholeCall()
 }
 
