@@ -173,6 +173,12 @@ func (m moveLinks) CanMove() bool {
 // takesPart reports whether the peer can mark its lanes for a move.
 func (l *inLink) takesPart() bool { return l.takesMoves && int(l.most) == l.mesh.config.Lanes }
 
+// IsWhole implements moving.Links.
+func (m moveLinks) IsWhole() bool {
+	isNotLinked := func(p PeerInfo) bool { return p.State != PeerLinked }
+	return !slices.ContainsFunc(m.mesh.Peers(), isNotLinked)
+}
+
 // ThenInForce implements moving.Links.
 func (m moveLinks) ThenInForce(keys []hub.Key, done func(error)) (forget func()) {
 	return m.mesh.ThenInForce(keys, done)

@@ -58,7 +58,8 @@ func (c *conn) clone() *conn {
 func (c *Core) clone() *Core {
 	made, l := *c, *c.links
 	made.links, made.origin.links = &l, &l
-	l.in, l.out, made.dead = maps.Clone(c.in), maps.Clone(c.out), maps.Clone(c.dead)
+	l.in, l.out = maps.Clone(c.in), maps.Clone(c.out)
+	made.dead = deaths{maps.Clone(c.dead.known), slices.Clone(c.dead.order)}
 	of := map[*answer]*answer{}
 	cloneAnswer := func(a *answer) *answer {
 		if of[a] == nil {
@@ -89,7 +90,11 @@ func (c *Core) clone() *Core {
 	})
 	made.wanted = maps.Clone(c.wanted)
 	made.rests = rests{maps.Clone(c.rests.until), slices.Clone(c.rests.order)}
-	made.takes = cloneMap(c.takes, clonePlain[take])
+	made.takes = cloneMap(c.takes, func(t *take) *take {
+		k := *t
+		k.asked = maps.Clone(t.asked)
+		return &k
+	})
 	made.calls = cloneMap(c.calls, func(n *call) *call {
 		k := *n
 		k.links, k.pending = maps.Clone(n.links), maps.Clone(n.pending)
@@ -296,6 +301,10 @@ func (k *key) core(c *Core) {
 	for _, id := range sortedKeys(c.takes) {
 		k.text(string(c.takes[id].at))
 		k.number(uint64(c.takes[id].hops))
+		for _, peer := range sortedKeys(c.takes[id].asked) {
+			k.text(string(peer))
+		}
+		k.flags(c.takes[id].isSearch)
 		k.number(uint64(c.takes[id].deadline))
 	}
 }

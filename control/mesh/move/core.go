@@ -17,8 +17,15 @@ const (
 	// TakeTime is the most time that a client waits for its connection: several moves, because
 	// two clients may show the same token at two hubs.
 	TakeTime = 5 * time.Second
+	// FreezeTime is the time that a client's present command may delay a move. A client that waits
+	// for the connection waits no longer.
+	FreezeTime = TakeTime
 	// maxHops bounds how often a client is sent on to a different hub.
 	maxHops = 4
+
+	// mostDeaths is the most hubs that are known to be dead. A message about a hub comes soon after
+	// its death.
+	mostDeaths = 1024
 
 	never = time.Duration(math.MaxInt64)
 )
@@ -55,7 +62,7 @@ type Core struct {
 
 	now       time.Duration
 	doubtTime time.Duration
-	dead      map[hub.ID]struct{} // hubs that are declared dead
+	dead      deaths
 
 	begun uint64 // moves that this hub has begun as the old hub
 	// wanted is the latest taker that waits until a connection can move again.
@@ -77,7 +84,7 @@ func New(config Config) *Core {
 		links:     l,
 		origin:    origin{links: l, calls: map[uint64]*call{}, marks: map[ID]*mark{}},
 		transfers: transfers{departures{}, map[ID]*arrival{}},
-		doubtTime: config.DoubtTime, dead: map[hub.ID]struct{}{},
+		doubtTime: config.DoubtTime, dead: deaths{known: map[hub.ID]struct{}{}},
 		wanted: takers{}, takes: map[hub.ConnectionID]*take{},
 		rests:   rests{until: map[hub.ConnectionID]time.Duration{}},
 		answers: answers{}, holdings: holdings{config: config},
@@ -167,7 +174,7 @@ func (c *Core) HandleLinkEnd(now time.Duration, peer hub.ID) []Effect {
 // HandleDeath notes that a hub is declared dead. Its links have ended, and it never returns.
 func (c *Core) HandleDeath(now time.Duration, peer hub.ID) []Effect {
 	c.startCall(now)
-	c.dead[peer] = struct{}{}
+	c.dead.addHub(peer)
 	for _, id := range sortedIDs(c.departures) {
 		if d := c.departures[id]; d.move.To == peer {
 			d.loseMove(c)
@@ -274,7 +281,7 @@ func (c *Core) takeResponse(from hub.ID, m *Message) {
 			c.request(from, Message{Kind: Over, Move: m.Move})
 		}
 	case Announce:
-		if _, isDead := c.dead[m.Move.To]; !isDead { // or nobody would say Done
+		if !c.dead.hasHub(m.Move.To) { // or nobody would say Done
 			c.markMove(m.Move)
 		}
 	case Settle:
@@ -307,6 +314,28 @@ func (c *Core) takeEffects() []Effect {
 	out := c.effects
 	c.effects, c.own = nil, nil
 	return out
+}
+
+// deaths are the hubs that were declared dead last.
+type deaths struct {
+	known map[hub.ID]struct{}
+	order []hub.ID // oldest first
+}
+
+func (d *deaths) hasHub(id hub.ID) bool {
+	_, isDead := d.known[id]
+	return isDead
+}
+
+func (d *deaths) addHub(id hub.ID) {
+	if d.hasHub(id) {
+		return
+	}
+	d.known[id] = struct{}{}
+	if d.order = append(d.order, id); len(d.order) > mostDeaths {
+		delete(d.known, d.order[0])
+		d.order = d.order[1:]
+	}
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -108,7 +108,7 @@ func (c *Core) beginMove(connection hub.ConnectionID, to hub.ID) {
 	c.begun++
 	d := &departure{
 		move:     Move{ID: ID{c.self, c.begun}, Connection: connection, To: to},
-		deadline: never, marked: map[Origin]struct{}{},
+		deadline: c.now + FreezeTime, marked: map[Origin]struct{}{},
 	}
 	c.departures[d.move.ID] = d
 	c.addEffect(Freeze{d.move})

@@ -76,8 +76,9 @@
 // proof is wrong is refused at once, and takes no turn. After the seal C can't tell for sure: D may
 // have given the client a new token. Then a proof that looks wrong puts no taker aside. No taker
 // waits for a connection in doubt while C has no link to D: that may last. The client's hub waits
-// for TakeTime. Refuse is final if the holder says so, or is declared dead; else the client asks
-// again. A connection that has moved for a client stays for RestTime: a later taker waits for that.
+// for TakeTime. Refuse is final if the holder says so; else the client asks again. If the holder
+// names a dead hub, the connection may have moved on from there: the other peers are asked in turn
+// first. A connection that has moved for a client stays for RestTime: a later taker waits for that.
 //
 // # Bounds
 //

@@ -139,6 +139,8 @@ type (
 	Refuse struct {
 		Connection hub.ConnectionID // the client's
 		IsFinal    bool             // it never will
+		// IsSearched says that each peer with a link was asked. A hub without a link may have it.
+		IsSearched bool
 	}
 )
 

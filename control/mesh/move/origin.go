@@ -142,9 +142,16 @@ func (k *mark) repeatMarks(o *origin, peer hub.ID) {
 // that the old hub has not taken; or it never takes the connection.
 func (o *origin) forgetMark(id ID) {
 	delete(o.marks, id)
-	for _, number := range sortedKeys(o.calls) {
-		n := o.calls[number]
+	var freed []uint64 // few calls wait for a move, of the many that are open
+	for number, n := range o.calls {
+		before := len(n.moved)
 		n.moved = slices.DeleteFunc(n.moved, func(m Move) bool { return m.ID == id })
+		if len(n.moved) < before {
+			freed = append(freed, number)
+		}
+	}
+	slices.Sort(freed)
+	for _, number := range freed {
 		o.finishCall(number)
 	}
 }

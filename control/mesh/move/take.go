@@ -12,6 +12,10 @@ type take struct {
 	at       hub.ID // the hub that was asked, or sends the connection
 	hops     int
 	deadline time.Duration
+	// asked are the hubs that were asked. isSearch says that a hub has named a dead hub: then all
+	// peers are asked in turn.
+	asked    map[hub.ID]struct{}
+	isSearch bool
 }
 
 // taker is a hub with a client that waits for its connection.
@@ -46,7 +50,9 @@ func (c *Core) StartTake(
 ) []Effect {
 	c.startCall(now)
 	if _, waits := c.takes[connection]; !waits {
-		c.takes[connection] = &take{proof: proof, deadline: c.now + TakeTime}
+		c.takes[connection] = &take{
+			proof: proof, deadline: c.now + TakeTime, asked: map[hub.ID]struct{}{},
+		}
 		c.askHolder(connection, at)
 	}
 	return c.takeEffects()
@@ -63,19 +69,39 @@ func (c *Core) askHolder(connection hub.ConnectionID, at hub.ID) {
 		}
 	}
 	_, linked := c.out[at]
-	if t.hops++; !linked || t.hops > maxHops {
-		_, isDead := c.dead[at]
-		c.refuseClient(connection, isDead || at == c.self) // it was here, and has ended
+	t.isSearch = t.isSearch || c.dead.hasHub(at)
+	isLost := t.hops >= maxHops
+	switch {
+	case linked && !isLost:
+		t.hops++
+	case t.isSearch:
+		if at = t.nextPeer(c.links); at == "" {
+			delete(c.takes, connection)
+			c.addEffect(Refuse{Connection: connection, IsFinal: !isLost, IsSearched: true})
+			return
+		}
+	default:
+		c.refuseClient(connection, at == c.self) // it was here, and has ended
 		return
 	}
-	t.at = at
+	t.at, t.asked[at] = at, struct{}{}
 	c.request(at, Message{Kind: Take, Move: Move{Connection: connection}, Body: t.proof})
+}
+
+// nextPeer returns the peer to ask next in a search, or "" if all were asked.
+func (t *take) nextPeer(l *links) hub.ID {
+	for _, peer := range sortedKeys(l.out) {
+		if _, asked := t.asked[peer]; !asked {
+			return peer
+		}
+	}
+	return ""
 }
 
 // refuseClient ends the wait of a client.
 func (c *Core) refuseClient(connection hub.ConnectionID, isFinal bool) {
 	delete(c.takes, connection)
-	c.addEffect(Refuse{connection, isFinal})
+	c.addEffect(Refuse{Connection: connection, IsFinal: isFinal})
 }
 
 // hearHolder takes the answer of a hub that was asked for a connection.
@@ -84,6 +110,8 @@ func (c *Core) hearHolder(from hub.ID, m *Message) {
 	t := c.takes[connection]
 	switch {
 	case t == nil || t.at != from:
+	case m.Kind == Refused && m.IsFinal && t.isSearch:
+		c.askHolder(connection, "")
 	case m.Kind == Refused:
 		c.refuseClient(connection, m.IsFinal)
 	default:

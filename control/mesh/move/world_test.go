@@ -252,7 +252,8 @@ func (n *node) performEffect(e Effect) {
 	case Taken:
 		w.clients[e.Connection].bind(n)
 	case Refuse:
-		w.clients[e.Connection].hearRefusal(n, e.IsFinal)
+		isSure := !e.IsSearched || w.isLinkedWithAll(n)
+		w.clients[e.Connection].hearRefusal(n, e.IsFinal && isSure)
 	}
 }
 

@@ -32,6 +32,8 @@ type Links interface {
 	// CanMove reports whether all linked hubs take part in moves: none has an older version, or a
 	// different number of lanes.
 	CanMove() bool
+	// IsWhole reports whether this hub has a link to each peer.
+	IsWhole() bool
 	// ThenInForce is that of hub.Interest.
 	ThenInForce(keys []hub.Key, done func(error)) (forget func())
 }

@@ -159,6 +159,9 @@ func (all *takes) refuseTake(e move.Refuse) {
 		return
 	}
 	outcome := ErrUnavailable
+	if e.IsSearched {
+		t.isSure = all.shell.config.Links.IsWhole()
+	}
 	if e.IsFinal && t.isSure {
 		outcome = hub.ErrResumeRefused
 	}
