@@ -37,7 +37,8 @@ type (
 	Freeze struct {
 		Move Move // has no epoch yet
 	}
-	// Collect orders Moves.Changes. Call Core.HandleChanges, or Core.HandleFailure.
+	// Collect orders Moves.Changes. Call Core.HandleChanges if there are any, or
+	// Core.HandleFailure.
 	Collect struct {
 		Move Move // the move
 	}

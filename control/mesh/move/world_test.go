@@ -281,6 +281,9 @@ func (n *node) performOld(e Effect) {
 			n.finishFreezes()
 		}
 	case Collect:
+		if c := n.conns[e.Move.Connection]; c != nil && len(c.changes) == 0 {
+			return
+		}
 		n.handOver(e.Move, n.core.HandleChanges)
 	case Seal:
 		n.handOver(e.Move, func(now time.Duration, id ID, changes any) []Effect {

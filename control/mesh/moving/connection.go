@@ -29,7 +29,11 @@ func (s *Shell) giveConnection(e move.Effect) {
 	case move.Freeze:
 		s.freezeConnection(e.Move)
 	case move.Collect:
-		changes, err := encodeChanges(s.hub.Moves().Changes(e.Move.Connection))
+		ops, err := s.hub.Moves().Changes(e.Move.Connection)
+		if err == nil && len(ops) == 0 {
+			return
+		}
+		changes, err := encodeChanges(ops, err)
 		if s.continueMove(e.Move, err) {
 			s.performAll(s.core.HandleChanges(s.config.Now(), e.Move.ID, changes))
 		}
