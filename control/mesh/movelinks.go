@@ -156,18 +156,15 @@ func (m moveLinks) Holder(namespace string, id hub.ConnectionID) (at hub.ID, isS
 }
 
 // CanMove implements moving.Links.
-func (m moveLinks) CanMove() bool {
+func (m moveLinks) CanMove() (can bool) {
+	can = true
 	for _, l := range m.linked {
-		if !l.takesMoves {
-			return false
-		}
+		can = can && l.takesMoves
 	}
 	for _, l := range m.accepted {
-		if !l.takesPart() {
-			return false
-		}
+		can = can && l.takesPart()
 	}
-	return true
+	return can
 }
 
 // takesPart reports whether the peer can mark its lanes for a move.
