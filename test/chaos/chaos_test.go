@@ -54,10 +54,10 @@ func judge(t *testing.T, r *run) {
 		kinds[e.Kind]++
 	}
 	t.Logf("%d sends, %d messages, %d links, %d resumes refused, %d joins, %d kicks, "+
-		"%d events of ends",
+		"%d events of ends, %d publishes with acks",
 		kinds[verdict.Sent], kinds[verdict.Arrived], kinds[verdict.Connected],
 		kinds[verdict.Refused], kinds[verdict.Joined], kinds[verdict.Kicked],
-		kinds[verdict.Disconnected])
+		kinds[verdict.Disconnected], kinds[verdict.Confirmed])
 	demanded := verdict.CountDemands(h, movesPromised)
 	t.Logf("%d messages had to come: an omission of any would be found", demanded)
 	if demanded == 0 {

@@ -28,6 +28,7 @@ const (
 	patienceOfClient = 2 * time.Second
 	mostPatience     = time.Minute
 	keepEvery        = 100 * time.Millisecond // between pings, and between acks
+	publishEvery     = 5                      // keepEvery between publishes of a client
 	longestRetry     = 200                    // ms between two handshakes
 	longestStay      = 4000                   // ms that a reliable client stays at a hub
 	policyViolation  = 1008                   // RFC 6455 §7.4.1: the client begins anew
@@ -45,6 +46,9 @@ type client struct {
 
 	patience time.Duration // owned by live
 	token    string        // reconnection token of the connection; owned by live
+
+	// pending is the latest publish if it has no ack, else 0. Its ack id is its number.
+	pending int // guarded by mu
 
 	mu     sync.Mutex
 	id     string // of the connection; empty: none
@@ -167,8 +171,9 @@ func (l *clientLink) dial(ctx context.Context, address string) error {
 	return err
 }
 
-// keepAlive sends pings, and the acknowledgements that are due.
+// keepAlive sends pings, the acknowledgements that are due, and publishes of a reliable client.
 func (l *clientLink) keepAlive() {
+	turn := 0
 	ticker := time.NewTicker(keepEvery)
 	defer ticker.Stop()
 	for {
@@ -183,10 +188,69 @@ func (l *clientLink) keepAlive() {
 		if err == nil {
 			err = l.acknowledge()
 		}
+		if turn++; err == nil && l.client.spec.Reliable && turn%publishEvery == 0 {
+			err = l.publishNext()
+		}
 		if err != nil {
 			return // the reader finds out
 		}
 	}
+}
+
+// publishNext publishes a message to the client's own group, if the client has its connection and
+// the ack of the message before.
+func (l *clientLink) publishNext() error {
+	c := l.client
+	c.mu.Lock()
+	if !c.linked || c.pending > 0 {
+		c.mu.Unlock()
+		return nil
+	}
+	c.pending = c.run.record.nextNumber(&c.run.record.sends)
+	c.mu.Unlock()
+	return l.publish()
+}
+
+// publish publishes the pending message, perhaps again.
+func (l *clientLink) publish() error {
+	c := l.client
+	c.mu.Lock()
+	connection, pending := c.id, c.pending
+	c.mu.Unlock()
+	if pending == 0 {
+		return nil
+	}
+	group := c.spec.Groups[0]
+	l.add(verdict.Event{
+		Kind: verdict.Published, Connection: connection, Send: pending,
+		Target: verdict.Target{Group: group},
+	})
+	text := fmt.Sprintf(
+		`{"type":"sendToGroup","group":%q,"ackId":%d,"dataType":"text","data":"%d"}`,
+		group, pending, pending,
+	)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, err := l.wire.Conn.Write(bed.MaskedFrame(bed.OpText, []byte(text)))
+	return err
+}
+
+// takeAck takes the ack of the pending message.
+func (l *clientLink) takeAck(m received) error {
+	c := l.client
+	if !m.Success && m.Error.Name != "Duplicate" {
+		return fmt.Errorf("publish %d: %s", m.AckID, m.Error.Name)
+	}
+	c.mu.Lock()
+	isPending := c.pending == m.AckID
+	if isPending {
+		c.pending = 0
+	}
+	c.mu.Unlock()
+	if isPending {
+		l.add(verdict.Event{Kind: verdict.Confirmed, Connection: l.connection, Send: m.AckID})
+	}
+	return nil
 }
 
 // acknowledge confirms all messages, unless that is done.
@@ -235,12 +299,17 @@ func (l *clientLink) readAll() error {
 
 // received is a message of both protocols.
 type received struct {
-	Type              string          `json:"type"`
-	Event             string          `json:"event"`
-	ConnectionID      string          `json:"connectionId"`
-	ReconnectionToken string          `json:"reconnectionToken"`
-	SequenceID        int64           `json:"sequenceId"`
-	Data              json.RawMessage `json:"data"`
+	Type              string `json:"type"`
+	Event             string `json:"event"`
+	ConnectionID      string `json:"connectionId"`
+	ReconnectionToken string `json:"reconnectionToken"`
+	SequenceID        int64  `json:"sequenceId"`
+	AckID             int    `json:"ackId"`
+	Success           bool   `json:"success"`
+	Error             struct {
+		Name string `json:"name"`
+	} `json:"error"`
+	Data json.RawMessage `json:"data"`
 }
 
 func (l *clientLink) takeMessage(payload []byte) error {
@@ -251,6 +320,9 @@ func (l *clientLink) takeMessage(payload []byte) error {
 	switch {
 	case m.Type == "connected", m.Type == "system" && m.Event == "connected":
 		l.takeConnected(m)
+		return l.publish()
+	case m.Type == "ack":
+		return l.takeAck(m)
 	case m.Type == "message":
 		return l.takeSend(m)
 	}
@@ -270,6 +342,7 @@ func (l *clientLink) takeConnected(m received) {
 	defer c.mu.Unlock()
 	if c.id != l.connection {
 		c.id, c.first, c.since, c.heard = l.connection, l.number, size, map[int]bool{}
+		c.pending = 0 // the connection before may have published it
 	}
 	c.linked = true
 }
@@ -335,6 +408,7 @@ func issueToken(ctx context.Context, h *hub, spec verdict.Client) (string, error
 	token, err := controlv1.NewAccessServiceClient(h.backends[0]).IssueClientToken(ctx,
 		&controlv1.IssueClientTokenRequest{
 			User: spec.User, Groups: spec.Groups, Ttl: durationpb.New(tokenTTL),
+			Roles: []string{"webpubsub.sendToGroup"},
 		})
 	if err != nil {
 		return "", err

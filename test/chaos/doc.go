@@ -7,6 +7,9 @@
 // connections to groups and close connections, and clients come back at random hubs. Everything is
 // recorded, and package verdict judges the record.
 //
+// A reliable client publishes to its own group. It publishes a message again on its next link, with
+// the same ack id, until it has the ack.
+//
 // A reliable client drops nothing. It records also the messages that Microsoft's client would hide,
 // for instance a message that comes twice. It shares no code with the hub.
 //

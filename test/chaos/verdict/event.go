@@ -29,6 +29,11 @@ const (
 	Arrived
 	// Lost: the link is over. Client, Link, Connection; Code if the hub has closed it.
 	Lost
+	// Published: a client publishes a message to one of its own groups, or does so again, because
+	// it has no ack and is back on a new link. Client, Link, Connection, Send, Target.
+	Published
+	// Confirmed: the hub has acked the message. Client, Link, Connection, Send.
+	Confirmed
 	// Joining: a call that adds a connection to a group begins. Connection, Group.
 	Joining
 	// Joined: that call is over. Connection, Group, Outcome, Receipt: Matched has the memberships
@@ -59,7 +64,8 @@ const (
 
 var kindNames = [...]string{
 	Sent: "sent", Answered: "answered", Dialled: "dialled", Connected: "connected",
-	Failed: "failed", Refused: "refused", Arrived: "arrived", Lost: "lost", Joining: "joining",
+	Failed: "failed", Refused: "refused", Arrived: "arrived", Lost: "lost",
+	Published: "published", Confirmed: "confirmed", Joining: "joining",
 	Joined: "joined", Leaving: "leaving", Left: "left", Kicking: "kicking", Kicked: "kicked",
 	Disconnected: "told over",
 	Stopping:     "stopping", Killing: "killing", Gone: "gone", Struck: "struck", Mended: "mended",

@@ -30,6 +30,9 @@ type send struct {
 	caller   int
 	target   Target
 	attempts []attempt
+
+	publisher string // connection of the client that has published it; empty: it is of a backend
+	confirmed int    // the client has the ack; never: it has none
 }
 
 // attempt is a call, or a part of a stream.
@@ -74,6 +77,7 @@ type connection struct {
 	client     int
 	begun      int             // its handshake begins
 	known      int             // its client knows it
+	back       int             // its latest link was connected
 	hubs       map[string]bool // where it was born and where it was resumed
 	tried      map[string]bool // the same, and where its client tried to resume it
 	arrivals   []arrival       // all, also repeated ones
@@ -141,6 +145,8 @@ func (m *model) readEvent(i int, e Event) {
 		m.readConnected(i, e)
 	case Arrived:
 		m.readArrival(i, e)
+	case Published, Confirmed:
+		m.readPublish(i, e)
 	case Lost:
 		if c := m.conns[e.Connection]; e.Code > 0 {
 			c.closed = min(c.closed, i)
@@ -200,13 +206,30 @@ func (m *model) readCall(i int, e Event) {
 		return
 	}
 	if s == nil {
-		s = &send{number: e.Send, caller: e.Caller, target: e.Target}
+		s = &send{number: e.Send, caller: e.Caller, target: e.Target, confirmed: never}
 		m.sends[e.Send] = s
 		m.ordered = append(m.ordered, s)
 	}
 	s.attempts = append(s.attempts, attempt{
 		begun: i, ended: never, stream: e.Stream, hub: e.Hub,
 	})
+}
+
+// readPublish reads a client's message. No receipt tells of it, so its outcome stays unknown.
+func (m *model) readPublish(i int, e Event) {
+	s := m.sends[e.Send]
+	if e.Kind == Confirmed {
+		s.confirmed = min(s.confirmed, i)
+		return
+	}
+	if s == nil {
+		s = &send{
+			number: e.Send, caller: -1, target: e.Target, publisher: e.Connection, confirmed: never,
+		}
+		m.sends[e.Send] = s
+		m.ordered = append(m.ordered, s)
+	}
+	s.attempts = append(s.attempts, attempt{begun: i, ended: never})
 }
 
 func (m *model) readDial(i int, e Event) {
@@ -231,7 +254,13 @@ func (m *model) readConnected(i int, e Event) {
 		m.conns[e.Connection] = c
 		m.listed = append(m.listed, c)
 	}
-	c.hubs[d.hub] = true
+	c.hubs[d.hub], c.back = true, i
+}
+
+// mayRepeat reports whether a connection may get a send again: hubs remember request ids, and the
+// ids don't move with a connection. So a retry may reach a connection that has moved since.
+func (m *model) mayRepeat(s *send, c *connection) bool {
+	return m.moves != NoMoves && s.publisher == "" && len(s.attempts) > 1 && c.back > s.begun()
 }
 
 func (m *model) readArrival(i int, e Event) {

@@ -37,6 +37,9 @@ func (m *model) countMatches(s *send) (least, most int) {
 	for _, c := range m.listed {
 		if m.mayMatch(c, s.target, begun, ended) {
 			most++
+			if m.mayRepeat(s, c) {
+				most += len(s.attempts) - 1
+			}
 		}
 		if m.isDemanded(s, c) {
 			least++
@@ -58,15 +61,20 @@ func (m *model) mayGhostMatch(d *dial, s *send) bool {
 
 // findFalseAcks counts the clients that had a message when a receipt called it acked.
 func findFalseAcks(m *model) (found []Violation) {
-	arrived := map[int]map[string]bool{} // by send: connections of reliable clients
+	// By send: where reliable clients have it. A repeated message has a place of its own.
+	type place struct {
+		connection string
+		sequence   int64
+	}
+	arrived := map[int]map[place]bool{}
 	for i, e := range m.history.Events {
 		switch e.Kind {
 		case Arrived:
 			if arrived[e.Send] == nil {
-				arrived[e.Send] = map[string]bool{}
+				arrived[e.Send] = map[place]bool{}
 			}
 			if e.Sequence > 0 {
-				arrived[e.Send][e.Connection] = true
+				arrived[e.Send][place{e.Connection, e.Sequence}] = true
 			}
 		case Answered:
 			if e.Outcome != Succeeded || e.Receipt.Acked <= len(arrived[e.Send]) {

@@ -34,10 +34,16 @@ var rules = []rule{
 		"lost", "a connection gets every message that it matched, up to the last one that it gets",
 		false, findLost,
 	},
-	{"doubled", "a connection gets a message once, under one sequence id", false, findDoubled},
+	{"doubled", "a connection gets a message once, under one sequence id, but for the retry of a " +
+		"send to a connection that may have moved since the first try", false, findDoubled},
 	{"reordered", "a send that began after another one had returned arrives behind it, unless " +
 		"that one has counted a connection as in transfer, and went through another hub or for " +
 		"another caller; sends of a stream arrive in its order", false, findReordered},
+	{
+		"published", "a message that a client publishes to its own group comes to the client " +
+			"itself when it has the ack, and in the client's order",
+		false, findLostPublishes,
+	},
 	{
 		"gap", "sequence ids have no gap, and keep their messages when a client comes back",
 		false, findGaps,
@@ -149,7 +155,7 @@ func findDoubled(m *model) (found []Violation) {
 			here := place{a.link, a.sequence}
 			// A message that the client has not acknowledged comes again on the next link.
 			isReplay := a.sequence > 0 && a.sequence == first && !links[here]
-			if again && !isReplay {
+			if again && !isReplay && !m.mayRepeat(a.send, c) {
 				found = append(found, Violation{
 					Text: fmt.Sprintf("send %d came with sequence %d and again with %d",
 						a.send.number, first, a.sequence),
@@ -233,6 +239,39 @@ func later(before, s *send) *send {
 }
 
 func beginsAfter(s *send, at int) bool { return s != nil && s.begun() > at }
+
+// findLostPublishes looks at publishers alone: the ack says that the message is in their outbox.
+// For the connections of other hubs the hub has only put the message in line.
+func findLostPublishes(m *model) (found []Violation) {
+	note := func(c *connection, s *send, at int, text string) {
+		found = append(found, Violation{
+			Text: fmt.Sprintf("publish %d %s", s.number, text),
+			At:   at, Connection: c.id, Send: s.number,
+		})
+	}
+	for _, s := range m.ordered {
+		c := m.conns[s.publisher]
+		if c == nil {
+			continue
+		}
+		if _, got := c.got[s.number]; !got && s.confirmed < c.aliveUntil {
+			note(c, s, s.confirmed, "never came back, and the client has the ack")
+		}
+	}
+	for _, c := range m.listed {
+		var latest *send
+		for _, s := range c.firsts {
+			if s.publisher != c.id {
+				continue
+			}
+			if latest != nil && latest.begun() > s.begun() {
+				note(c, s, c.got[s.number], fmt.Sprint("came behind publish ", latest.number))
+			}
+			latest = s
+		}
+	}
+	return found
+}
 
 func findGaps(m *model) (found []Violation) {
 	for _, c := range m.listed {

@@ -276,7 +276,7 @@ func (w *world) retarget(send int, to Target) {
 
 // step makes an event of a client's life or of a backend's call, in the histories below.
 var (
-	aClient  = Client{User: "user", Reliable: true}
+	aClient  = Client{User: "user", Groups: []string{"own"}, Reliable: true}
 	dials    = Event{Kind: Dialled, Link: 1, Hub: "hub1"}
 	connects = Event{Kind: Connected, Link: 1, Connection: "hub1.1"}
 	loses    = Event{Kind: Lost, Link: 1, Connection: "hub1.1"}
@@ -292,11 +292,15 @@ var (
 	answered = Event{
 		Kind: Answered, Send: 1, Outcome: Succeeded, Receipt: Receipt{Matched: 1, States: 1},
 	}
-	arrives = Event{Kind: Arrived, Link: 1, Connection: "hub1.1", Send: 1, Sequence: 1}
-	joins   = Event{Kind: Joining, Connection: "hub1.1", Group: "late"}
-	joined  = Event{Kind: Joined, Connection: "hub1.1", Group: "late", Outcome: Succeeded}
-	stops   = Event{Kind: Stopping, Hub: "hub1"}
-	kills   = Event{Kind: Killing, Hub: "hub1"}
+	arrives   = Event{Kind: Arrived, Link: 1, Connection: "hub1.1", Send: 1, Sequence: 1}
+	publishes = Event{
+		Kind: Published, Link: 1, Connection: "hub1.1", Send: 1, Target: Target{Group: "own"},
+	}
+	confirms = Event{Kind: Confirmed, Link: 1, Connection: "hub1.1", Send: 1}
+	joins    = Event{Kind: Joining, Connection: "hub1.1", Group: "late"}
+	joined   = Event{Kind: Joined, Connection: "hub1.1", Group: "late", Outcome: Succeeded}
+	stops    = Event{Kind: Stopping, Hub: "hub1"}
+	kills    = Event{Kind: Killing, Hub: "hub1"}
 )
 
 // at returns the event at another hub.
@@ -328,6 +332,10 @@ func TestVerdicts(t *testing.T) {
 	overtakes.Send = 2
 	isLate := arrives
 	isLate.Sequence = 2
+	overtakes2 := overtakes
+	overtakes2.Sequence = 2
+	nextPublish := publishes
+	nextPublish.Send = 2
 	ofOther := second
 	ofOther.Caller = 1
 	for _, c := range []struct {
@@ -469,6 +477,40 @@ func TestVerdicts(t *testing.T) {
 			dials, connects, sends, arrives, answered, second, loses, resumes, isBack,
 			{Kind: Arrived, Link: 2, Connection: "hub1.1", Send: 2, Sequence: 1},
 		}},
+		{
+			"a retry comes again to a connection that may have moved", Takes, "",
+			[]Event{
+				dials, connects, sends, arrives, unknown, loses, resumes, isBack, sends,
+				isLate.onLink(2), answered,
+			},
+		},
+		{
+			"a retry comes again to a connection that has not moved", Takes, "doubled",
+			[]Event{dials, connects, sends, arrives, unknown, sends, isLate, answered},
+		},
+		{
+			"a publish comes back", Takes, "",
+			[]Event{dials, connects, publishes, arrives, confirms, second, overtakes2},
+		},
+		{
+			"a publish with an ack never comes back", Takes, "published",
+			[]Event{dials, connects, publishes, confirms, second, overtakes},
+		},
+		{
+			"a publish without an ack never comes back", Takes, "",
+			[]Event{dials, connects, publishes, second, overtakes},
+		},
+		{
+			"a publish that is made again comes twice", Takes, "doubled",
+			[]Event{
+				dials, connects, publishes, arrives, loses, resumes, isBack, publishes.onLink(2),
+				isLate.onLink(2), confirms.onLink(2),
+			},
+		},
+		{
+			"two publishes change places", Takes, "published",
+			[]Event{dials, connects, publishes, nextPublish, overtakes, isLate},
+		},
 		{
 			"a later send comes first", Takes, "reordered",
 			[]Event{dials, connects, sends, answered, second.at("hub3"), overtakes, isLate},
