@@ -51,8 +51,10 @@ func TestAHubThatLeavesCanWaitForMovesThatHaveBegun(t *testing.T) {
 	}})
 	limit, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := old.moves().AwaitMoves(limit); err != nil {
-		t.Fatal(err)
+	for _, h := range []*fixture{old, next} { // a busy new hub may hold what it gave up for longer
+		if err := h.moves().AwaitMoves(limit); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if waits.Load() == 0 {
 		t.Error("no call has found a move under way")
@@ -100,17 +102,24 @@ func TestAHubThatLeavesPrefersNewerHubsByTheirRoom(t *testing.T) {
 	moved := leaving.moves().MoveAway(t.Context(), mesh.Away{
 		Connections: ids[:40], Rooms: leaving.askRooms, Moved: func() {},
 	})
-	if moved != 40 || large.hub.Len() != 30 || small.hub.Len() != 10 || full.hub.Len() != 0 {
-		t.Errorf("%d moved: %d, %d and %d at newer hubs, %d at an old one, want 30, 10, 0 and 0",
-			moved, large.hub.Len(), small.hub.Len(), full.hub.Len(), old.hub.Len())
+	requireMoved := func(want, atLarge, atSmall, atOld int) {
+		t.Helper()
+		// On a busy machine a move may take too long, and its connection goes to a different hub.
+		failed := leaving.metric(t, "connhub_moves_total") - (len(ids) - leaving.hub.Len())
+		beside := func(h *fixture, want int) bool {
+			return h.hub.Len() < want-failed || h.hub.Len() > want+failed
+		}
+		if moved != want || full.hub.Len() != 0 || beside(large, atLarge) ||
+			beside(small, atSmall) || beside(old, atOld) {
+			t.Errorf("%d moved, want %d: %d, %d and %d at newer hubs, %d at an old one, "+
+				"want %d, %d, 0 and %d; %d moves failed", moved, want, large.hub.Len(),
+				small.hub.Len(), full.hub.Len(), old.hub.Len(), atLarge, atSmall, atOld, failed)
+		}
 	}
+	requireMoved(40, 30, 10, 0)
 	// The newer hubs have 40 places left. The rest must move, too.
 	moved = leaving.moves().MoveAway(t.Context(), mesh.Away{
 		Connections: ids[40:], By: time.Now(), Rooms: leaving.askRooms, Moved: func() {},
 	})
-	if moved != 60 || large.hub.Len() != 60 || small.hub.Len() != 20 || old.hub.Len() != 20 ||
-		full.hub.Len() != 0 {
-		t.Errorf("%d moved: %d, %d and %d at newer hubs, %d at an old one, want 60, 20, 0 and 20",
-			moved, large.hub.Len(), small.hub.Len(), full.hub.Len(), old.hub.Len())
-	}
+	requireMoved(60, 60, 20, 20)
 }
