@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -75,6 +76,8 @@ func (c *cluster) start(t testing.TB, change ...func(*Config)) *fixture {
 	config.Self, config.Name, config.Registry = hub.NewID(),
 		fmt.Sprint("pod-", clusters.Add(1)), registry
 	config.Address, config.Secret = listener.Addr().String(), peerSecret
+	meshMetrics := prometheus.NewRegistry()
+	config.Metrics = meshMetrics
 	m, err := mesh.New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +89,7 @@ func (c *cluster) start(t testing.TB, change ...func(*Config)) *fixture {
 	f := newFixture(t, append([]func(*Config){
 		func(f *Config) { f.Hub, f.Mesh = h, m },
 	}, change...)...)
-	f.hub = h
+	f.hub, f.meshMetrics = h, meshMetrics
 	m.Moves.Enable(h, mesh.Clients{
 		Speaks: speaksResumable, Restore: restoreClaims, ResumeWindow: time.Minute,
 	})

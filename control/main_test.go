@@ -42,6 +42,8 @@ type fixture struct {
 	metrics  *prometheus.Registry
 	log      *testkit.LockedBuffer
 	listener *testkit.CableListener
+	// meshMetrics are those of its mesh; empty without one.
+	meshMetrics *prometheus.Registry
 
 	conn        *grpc.ClientConn // a backend's
 	delivery    controlv1.DeliveryServiceClient
@@ -55,7 +57,8 @@ func newFixture(t testing.TB, change ...func(*Config)) *fixture {
 	t.Helper()
 	f := &fixture{
 		metrics: prometheus.NewRegistry(), log: &testkit.LockedBuffer{},
-		listener: testkit.ListenCable(1 << 20),
+		meshMetrics: prometheus.NewRegistry(),
+		listener:    testkit.ListenCable(1 << 20),
 	}
 	f.hub = newHub(t)
 	var err error

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"pgregory.net/rapid"
@@ -148,7 +149,7 @@ func waiting(
 // metric returns the sum of the series of a metric.
 func (f *fixture) metric(t rapid.TB, name string) int {
 	t.Helper()
-	families, err := f.metrics.Gather()
+	families, err := prometheus.Gatherers{f.metrics, f.meshMetrics}.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
