@@ -91,7 +91,7 @@ func put(t *testing.T, client *clientv3.Client, key, value string) {
 func member(id string) discovery.Member {
 	return discovery.Member{
 		ID: id, Name: "pod-" + id, Zone: "z1", Version: "v1.2.3", ControlAddress: "127.0.0.1:9090",
-		Generation: 7, Started: time.Date(2026, 2, 3, 4, 5, 6, 789, time.UTC),
+		Started: time.Date(2026, 2, 3, 4, 5, 6, 789, time.UTC),
 	}
 }
 

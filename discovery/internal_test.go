@@ -60,7 +60,6 @@ func TestAMemberSurvivesItsCode(t *testing.T) {
 	m := Member{
 		ID: "abcd2345", Name: "hub-0", Zone: "eu-1a", Version: "v1.2.3",
 		ControlAddress: "10.0.0.1:9090",
-		Generation:     1 << 60,
 		Started:        time.Date(2026, 2, 3, 4, 5, 6, 7, time.FixedZone("", 3600)),
 	}
 	value, err := encodeMember(m)

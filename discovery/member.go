@@ -22,9 +22,6 @@ type Member struct {
 	Version string `json:"version,omitempty"`
 	// ControlAddress is the host:port that peers dial.
 	ControlAddress string `json:"control_address"`
-	// Generation is the generation of the deployment; a drain moves clients to the highest. 0:
-	// unknown.
-	Generation int64 `json:"generation,omitempty"`
 	// Started is the time at which the process started.
 	Started time.Time `json:"started"`
 }
