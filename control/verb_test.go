@@ -15,13 +15,13 @@ import (
 )
 
 // Each verb of forward.proto has a row, and a row wraps its call and its result under its name. A
-// send and a drain are no verbs.
+// send, a drain and a rebalance are no verbs.
 func TestEachForwardedCallHasAnExecution(t *testing.T) {
 	table := newVerbTable()
 	fields := (*peerv1.Forward)(nil).ProtoReflect().Descriptor().Oneofs().ByName("call").Fields()
 	for i := range fields.Len() {
 		switch name := string(fields.Get(i).Name()); name {
-		case "send", "drain":
+		case "send", "drain", "rebalance":
 		default:
 			if table[name].execute == nil {
 				t.Errorf("no execution for %s", name)

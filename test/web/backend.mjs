@@ -61,6 +61,24 @@ export function dial(address, secret) {
       .map(([service, Client]) => [service, new Client(address, credentials)]),
   );
   const called = new Set();
+
+  /** Calls a method of HubService that streams its progress; answers with the reports. */
+  async function reportsOf(method, request) {
+    const name = `HubService.${method}`;
+    const metadata = new grpc.Metadata();
+    if (secret) metadata.set('authorization', `Bearer ${secret}`);
+    const reports = [];
+    try {
+      for await (const report of clients.HubService[method](request, metadata, { deadline: Date.now() + patience })) {
+        reports.push(report);
+      }
+    } catch (err) {
+      throw new CallError(name, err);
+    }
+    called.add(name);
+    return reports;
+  }
+
   return {
     /** The methods that have answered without an error. */
     called,
@@ -96,21 +114,9 @@ export function dial(address, secret) {
       return all;
     },
     /** Drains a hub; answers with the reports of its progress when it is drained. */
-    async drain(hub) {
-      const name = 'HubService.DrainHub';
-      const metadata = new grpc.Metadata();
-      if (secret) metadata.set('authorization', `Bearer ${secret}`);
-      const reports = [];
-      try {
-        for await (const report of clients.HubService.DrainHub({ hub_id: hub }, metadata, { deadline: Date.now() + patience })) {
-          reports.push(report);
-        }
-      } catch (err) {
-        throw new CallError(name, err);
-      }
-      called.add(name);
-      return reports;
-    },
+    drain: (hub) => reportsOf('DrainHub', { hub_id: hub }),
+    /** Rebalances the hubs; answers with the reports of its progress when that is over. */
+    rebalance: () => reportsOf('RebalanceHubs', {}),
     /**
      * Subscribes to clients' events; resolves when the subscription is in force. `events` has the
      * events that came; `end` ends it.
