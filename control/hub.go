@@ -16,17 +16,29 @@ import (
 // drainRow returns the row of DrainHub for a peer. It is no verb, because it has no target.
 func drainRow(d fleet.Drainer) verbRow {
 	return verbRow{execute: func(
-		context.Context, *executor, *peerv1.Forward, mesh.Scope,
+		_ context.Context, _ *executor, _ *peerv1.Forward, scope mesh.Scope,
 	) mesh.Execution {
+		if scope.Only != "" {
+			return notForThisHub()
+		}
 		return finishedExecution(fleet.AnswerDrain(d))
 	}}
+}
+
+// notForThisHub answers a call for a hub, which follows a connection to this one. A peer that knows
+// no better may send it here.
+func notForThisHub() mesh.Execution {
+	return finishedExecution(errorResult(failure.ErrHubNotFound))
 }
 
 // rebalanceRow returns the row of RebalanceHubs for a peer.
 func rebalanceRow(b fleet.Rebalancer) verbRow {
 	return verbRow{execute: func(
-		_ context.Context, _ *executor, f *peerv1.Forward, _ mesh.Scope,
+		_ context.Context, _ *executor, f *peerv1.Forward, scope mesh.Scope,
 	) mesh.Execution {
+		if scope.Only != "" {
+			return notForThisHub()
+		}
 		result, err := fleet.AnswerRebalance(b, f.GetRebalance())
 		if err != nil {
 			result = errorResult(err)

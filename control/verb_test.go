@@ -109,3 +109,17 @@ func TestAVerbIsAddedWithOneRow(t *testing.T) {
 	})
 	hold(t, err, &controlv1.AddToGroupsResponse{Matched: 3, Added: 3}, added)
 }
+
+// A peer that takes a drain or a rebalance for a call with a target may send it on behind a
+// connection that has moved. It is not for the hub of that connection.
+func TestACallForAHubDoesNotFollowAConnection(t *testing.T) {
+	follows := mesh.Scope{Only: "abcdefgh.x"}
+	for name, row := range map[string]verbRow{
+		"drain": drainRow(nil), "rebalance": rebalanceRow(nil), // they must not be asked
+	} {
+		answer := row.execute(t.Context(), nil, &peerv1.Forward{}, follows).Result()
+		if answer.GetStatus() == nil {
+			t.Errorf("%s: %v", name, answer)
+		}
+	}
+}

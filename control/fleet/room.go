@@ -26,6 +26,8 @@ const (
 	roomTime = time.Second
 	// unknownRoom is the room of a peer whose version does not tell it.
 	unknownRoom = 1000
+	// mostRoom is more than any hub has.
+	mostRoom = 1 << 30
 )
 
 // AskRooms asks the linked peers that do not leave for their room. It returns the answers that come
@@ -57,7 +59,7 @@ func AskRooms(ctx context.Context, m *mesh.Mesh, started time.Time) (all []mesh.
 		r := mesh.Room{
 			Hub:     asked[i],
 			IsNewer: isNewer(age, time.Since(a.GetSelf().GetStartTime().AsTime())),
-			Places:  int(a.GetRoom().GetPlaces()), Connects: int(a.GetRoom().GetConnects()),
+			Places:  roomIn(a.GetRoom().GetPlaces()), Connects: roomIn(a.GetRoom().GetConnects()),
 		}
 		if a.GetRoom() == nil {
 			r.Places, r.Connects = unknownRoom, unknownRoom
@@ -66,6 +68,9 @@ func AskRooms(ctx context.Context, m *mesh.Mesh, started time.Time) (all []mesh.
 	}
 	return all
 }
+
+// roomIn returns a number of a peer, which may have a bug, within bounds that can be summed up.
+func roomIn(n int64) int { return int(max(0, min(n, mostRoom))) }
 
 // isNewer reports whether a peer is of a newer generation than this hub: it is less than half as
 // old. The hubs that a rolling deploy has not replaced yet are about as old as this hub, even if

@@ -158,7 +158,7 @@ func (i *inLane) startForward(f *peerv1.Forward, entered bool) error {
 	}
 	i.link.mesh.metrics.countExecuted(f)
 	var x Execution
-	if entered {
+	if entered || moving.IsForHub(f) {
 		x = i.executor.Execute(ctx, f, Scope{}, &i.burst)
 	} else {
 		x = i.link.mesh.Moves.executeCall(i.link.key.hub, i.number, f, &i.burst)

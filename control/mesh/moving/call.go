@@ -287,6 +287,17 @@ func notBegun() *peerv1.ForwardResult {
 	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Status{Status: why}}
 }
 
+// IsForHub reports whether a call is for this hub, whatever its connections are. Moves do not hold
+// it, and it does not follow a connection to its next hub.
+func IsForHub(f *peerv1.Forward) bool {
+	switch f.GetCall().(type) {
+	case *peerv1.Forward_Drain, *peerv1.Forward_Rebalance:
+		return f.GetResend() == nil
+	default:
+		return false
+	}
+}
+
 // agedCall returns the call with its present age. The hub where it began sends it again.
 func (x *execution) agedCall() *peerv1.Forward {
 	age := x.forward.GetAge().AsDuration() + time.Since(x.began)

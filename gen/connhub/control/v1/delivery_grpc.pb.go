@@ -63,8 +63,8 @@ type DeliveryServiceClient interface {
 	// most 5 ms. Then the further sends of its stream wait as long, and so do messages of other
 	// callers to the same clients. The hub waits only while it expects sends: one for each result
 	// that it told of a send to 256 clients or more. A stream whose next such send comes more than
-	// 5 ms after the result is expected less and less: after 1 in 257 results in the end. After a
-	// wait that brought nothing, up to 16 sends do not wait.
+	// 5 ms after the result, or after the end of a wait, is expected less and less: after 1 in 257
+	// results in the end. After a wait that brought nothing, up to 16 sends do not wait.
 	//
 	// Order and results. The hub begins the sends in the order of arrival, whatever their targets
 	// are. Each connection gets its messages in that order. Each send gets exactly one result, a
@@ -171,8 +171,8 @@ type DeliveryServiceServer interface {
 	// most 5 ms. Then the further sends of its stream wait as long, and so do messages of other
 	// callers to the same clients. The hub waits only while it expects sends: one for each result
 	// that it told of a send to 256 clients or more. A stream whose next such send comes more than
-	// 5 ms after the result is expected less and less: after 1 in 257 results in the end. After a
-	// wait that brought nothing, up to 16 sends do not wait.
+	// 5 ms after the result, or after the end of a wait, is expected less and less: after 1 in 257
+	// results in the end. After a wait that brought nothing, up to 16 sends do not wait.
 	//
 	// Order and results. The hub begins the sends in the order of arrival, whatever their targets
 	// are. Each connection gets its messages in that order. Each send gets exactly one result, a
