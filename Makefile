@@ -73,7 +73,7 @@ test-beside:
 	@said=$$(mktemp); $(MAKE) test-k8s test-web >"$$said" 2>&1; code=$$?; cat "$$said"; rm "$$said"; exit $$code
 
 # The slowest packages come first, so that none of them ends alone.
-SLOWEST := ./control ./hub/edge ./test/process ./control/mesh ./control/mesh/core
+SLOWEST := ./test/process ./hub/edge ./control/mesh/core ./control/mesh
 # The packages whose hubs, etcds and clients are dozens of processes. Each runs alone, behind all
 # others: more processes at the same time break every limit of time.
 CROWDED := ./test/cluster ./test/links ./test/strangers ./test/chaos

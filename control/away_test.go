@@ -109,7 +109,7 @@ func TestAHubThatLeavesPrefersNewerHubsByTheirRoom(t *testing.T) {
 		beside := func(h *fixture, want int) bool {
 			return h.hub.Len() < want-failed || h.hub.Len() > want+failed
 		}
-		if moved != want || full.hub.Len() != 0 || beside(large, atLarge) ||
+		if moved > want || moved < want-failed || full.hub.Len() != 0 || beside(large, atLarge) ||
 			beside(small, atSmall) || beside(old, atOld) {
 			t.Errorf("%d moved, want %d: %d, %d and %d at newer hubs, %d at an old one, "+
 				"want %d, %d, 0 and %d; %d moves failed", moved, want, large.hub.Len(),

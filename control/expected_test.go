@@ -58,6 +58,7 @@ func TestStreamsShareTheWritesToMany(t *testing.T) {
 
 // beginApart begins sends, the next when the hub can do no more for the last.
 func beginApart(to crowd, s sender, n int) {
+	synctest.Wait() // a stream that is busy with results does not wait
 	for i := range n {
 		s.begin(costSends(to, i, 1)...)
 		synctest.Wait()
@@ -82,6 +83,7 @@ func TestAWaitForSendsDelaysOthersOnlyAMoment(t *testing.T) {
 				synctest.Wait() // or the results of the batch may come in two responses
 				crowded.send(t, batch(1, costSends(to, 0, 8)...))
 				crowded.until(t, func() bool { return len(crowded.results) == 8 })
+				synctest.Wait() // or the receiver writes, because the handler is still busy
 
 				start := time.Now()
 				crowded.send(t, batch(9, costSends(to, 0, 1)...))
