@@ -2,9 +2,7 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -40,16 +38,15 @@ func (c *hubsDrainCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 		if err != nil {
 			return err
 		}
-		p := &drainPrinter{t: t, hub: terminal.MakePrintable(c.Hub), json: c.JSON}
-		if !c.JSON {
-			p.line = t.NewProgress(nil)
+		p := &drainPrinter{
+			reportPrinter: newReportPrinter(t, c.JSON), hub: terminal.MakePrintable(c.Hub),
 		}
 		err = followReports(ctx, hub, func(
 			ctx context.Context,
 		) (grpc.ServerStreamingClient[controlv1.DrainHubResponse], error) {
 			return controlv1.NewHubServiceClient(hub).DrainHub(ctx,
 				&controlv1.DrainHubRequest{HubId: id})
-		}, p.printReport)
+		}, p.printNext)
 		p.clearLine()
 		switch {
 		case err == nil:
@@ -103,77 +100,24 @@ func (c *hubsDrainCmd) findHub(
 		terminal.MakePrintable(c.Hub), strings.Join(named, ", "))
 }
 
-// followReports opens a stream, and calls report with each report of it until the last. Each report
-// must come in time.
-func followReports[R any](
-	ctx context.Context, c *dial.Client,
-	open func(context.Context) (grpc.ServerStreamingClient[R], error), report func(*R) error,
-) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	silence := time.AfterFunc(c.Flags.Timeout, func() { cancel(dial.ErrSilent) })
-	defer silence.Stop()
-	stream, err := open(ctx)
-	for err == nil {
-		var r *R
-		if r, err = stream.Recv(); err != nil {
-			break
-		}
-		silence.Reset(c.Flags.Timeout)
-		if err := report(r); err != nil {
-			return err
-		}
-	}
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return c.WordError(causeOr(ctx, err), c.Flags.Timeout)
-}
-
-// progressLineEvery is the time between two lines of progress without a terminal.
-const progressLineEvery = 5 * time.Second
-
-// drainPrinter prints the reports of a drain: on a terminal as a line that changes, else as a line
-// for each phase, and a line in between now and then.
+// drainPrinter prints the reports of a drain. A report of a new phase is fresh.
 type drainPrinter struct {
-	t    *terminal.Terminal
-	hub  string // as the operator calls it
-	json bool
-	line *terminal.Progress // nil: --json
+	reportPrinter
 
-	last  *controlv1.DrainHubResponse
-	shown time.Time // when the last line was printed
+	hub  string                      // as the operator calls it
+	last *controlv1.DrainHubResponse // nil: no report has come
 }
 
-func (p *drainPrinter) printReport(r *controlv1.DrainHubResponse) error {
-	fresh := p.last == nil || r.GetPhase() != p.last.GetPhase()
+func (p *drainPrinter) printNext(r *controlv1.DrainHubResponse) error {
+	isFresh := p.last == nil || r.GetPhase() != p.last.GetPhase()
+	isLast := r.GetPhase() == controlv1.DrainPhase_DRAIN_PHASE_DRAINED
 	p.last = r
-	drained := r.GetPhase() == controlv1.DrainPhase_DRAIN_PHASE_DRAINED
-	switch {
-	case p.json:
-		return dial.PrintJSONLine(p.t, r)
-	case drained:
-		p.clearLine()
-		return p.printLine(p.drainedWords(r))
-	case p.line.IsVisible():
-		p.line.DrawLine(p.progressWords(r))
-	case fresh || p.t.Now().Sub(p.shown) >= progressLineEvery:
-		p.shown = p.t.Now()
-		return p.printLine(p.progressWords(r))
-	}
-	return nil
-}
-
-func (p *drainPrinter) printLine(text string) error {
-	_, err := fmt.Fprintln(p.t.Stdout, text)
-	return err
-}
-
-// clearLine removes the line that changes.
-func (p *drainPrinter) clearLine() {
-	if p.line != nil {
-		p.line.ClearLine()
-	}
+	return p.printReport(r, isFresh, isLast, func() string {
+		if isLast {
+			return p.drainedWords(r)
+		}
+		return p.progressWords(r)
+	})
 }
 
 // progressWords words a report of a drain that goes on.

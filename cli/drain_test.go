@@ -33,7 +33,7 @@ func TestADrainIsPrintedPhaseByPhase(t *testing.T) {
 		for _, last := range []*controlv1.DrainHubResponse{
 			report(drained, 0, 345, 12_000, 0), report(drained, 3, 1, 1, 0),
 		} {
-			p := &drainPrinter{t: t, hub: "hub-0", line: t.NewProgress(nil)}
+			p := &drainPrinter{reportPrinter: newReportPrinter(t, false), hub: "hub-0"}
 			for _, r := range []*controlv1.DrainHubResponse{
 				report(delay, 12_345, 0, 0, 35*time.Second),
 				report(delay, 12_345, 0, 0, 34*time.Second),
@@ -42,7 +42,7 @@ func TestADrainIsPrintedPhaseByPhase(t *testing.T) {
 				report(9, 1, 345, 12_000, 25*time.Second), // of a later version
 				last,
 			} {
-				_ = p.printReport(r) // the terminal of a test takes everything
+				_ = p.printNext(r) // the terminal of a test takes everything
 				now = now.Add(2 * time.Second)
 			}
 		}

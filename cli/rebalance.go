@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -31,16 +30,13 @@ each line is a report of the API.`
 // Run balances the hubs, and follows the moves until their end.
 func (c *hubsRebalanceCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	return c.WithClient(func(hub *dial.Client) error {
-		p := &rebalancePrinter{t: t, json: c.JSON}
-		if !c.JSON {
-			p.line = t.NewProgress(nil)
-		}
+		p := &rebalancePrinter{reportPrinter: newReportPrinter(t, c.JSON)}
 		err := followReports(ctx, hub, func(
 			ctx context.Context,
 		) (grpc.ServerStreamingClient[controlv1.RebalanceHubsResponse], error) {
 			return controlv1.NewHubServiceClient(hub).RebalanceHubs(ctx,
 				&controlv1.RebalanceHubsRequest{})
-		}, p.printReport)
+		}, p.printNext)
 		p.clearLine()
 		switch {
 		case err == nil || p.last == nil || p.last.GetDone():
@@ -53,45 +49,22 @@ func (c *hubsRebalanceCmd) Run(ctx context.Context, t *terminal.Terminal) error 
 	})
 }
 
-// rebalancePrinter prints the reports of a rebalance: on a terminal as a line that changes, else as
-// a line now and then.
+// rebalancePrinter prints the reports of a rebalance.
 type rebalancePrinter struct {
-	t    *terminal.Terminal
-	json bool
-	line *terminal.Progress // nil: --json
+	reportPrinter
 
-	last  *controlv1.RebalanceHubsResponse
-	shown time.Time // when the last line was printed
+	last *controlv1.RebalanceHubsResponse // nil: no report has come
 }
 
-func (p *rebalancePrinter) printReport(r *controlv1.RebalanceHubsResponse) error {
-	fresh := p.last == nil
+func (p *rebalancePrinter) printNext(r *controlv1.RebalanceHubsResponse) error {
+	isFresh := p.last == nil
 	p.last = r
-	switch {
-	case p.json:
-		return dial.PrintJSONLine(p.t, r)
-	case r.GetDone():
-		p.clearLine()
-		return p.printLine(p.doneWords(r))
-	case p.line.IsVisible():
-		p.line.DrawLine(rebalanceWords(r))
-	case fresh || p.t.Now().Sub(p.shown) >= progressLineEvery:
-		p.shown = p.t.Now()
-		return p.printLine(rebalanceWords(r))
-	}
-	return nil
-}
-
-func (p *rebalancePrinter) printLine(text string) error {
-	_, err := fmt.Fprintln(p.t.Stdout, text)
-	return err
-}
-
-// clearLine removes the line that changes.
-func (p *rebalancePrinter) clearLine() {
-	if p.line != nil {
-		p.line.ClearLine()
-	}
+	return p.printReport(r, isFresh, r.GetDone(), func() string {
+		if r.GetDone() {
+			return p.doneWords(r)
+		}
+		return rebalanceWords(r)
+	})
 }
 
 // sumMoves adds up the parts of all hubs.

@@ -39,9 +39,9 @@ func TestARebalanceIsPrintedNowAndThen(t *testing.T) {
 				report(true, part(300, 8, false, false), part(40, 0, false, true)),
 			},
 		} {
-			p := &rebalancePrinter{t: t, line: t.NewProgress(nil)}
+			p := &rebalancePrinter{reportPrinter: newReportPrinter(t, false)}
 			for _, r := range reports {
-				_ = p.printReport(r) // the terminal of a test takes everything
+				_ = p.printNext(r) // the terminal of a test takes everything
 				now = now.Add(3 * time.Second)
 			}
 		}

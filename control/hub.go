@@ -13,38 +13,36 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// drainRow returns the row of DrainHub for a peer. It is no verb, because it has no target.
-func drainRow(d fleet.Drainer) verbRow {
-	return verbRow{execute: func(
-		_ context.Context, _ *executor, _ *peerv1.Forward, scope mesh.Scope,
-	) mesh.Execution {
-		if scope.Only != "" {
-			return notForThisHub()
-		}
-		return finishedExecution(fleet.AnswerDrain(d))
-	}}
-}
-
-// notForThisHub answers a call for a hub, which follows a connection to this one. A peer that knows
-// no better may send it here.
-func notForThisHub() mesh.Execution {
-	return finishedExecution(errorResult(failure.ErrHubNotFound))
-}
-
-// rebalanceRow returns the row of RebalanceHubs for a peer.
-func rebalanceRow(b fleet.Rebalancer) verbRow {
+// hubRow returns the row of a call for a hub, whatever its connections are. It is no verb, because
+// it has no target. A peer that knows no better may send the call on behind a connection that has
+// moved: then it is not for this hub.
+func hubRow(answer func(*peerv1.Forward) (*peerv1.ForwardResult, error)) verbRow {
 	return verbRow{execute: func(
 		_ context.Context, _ *executor, f *peerv1.Forward, scope mesh.Scope,
 	) mesh.Execution {
 		if scope.Only != "" {
-			return notForThisHub()
+			return finishedExecution(errorResult(failure.ErrHubNotFound))
 		}
-		result, err := fleet.AnswerRebalance(b, f.GetRebalance())
+		result, err := answer(f)
 		if err != nil {
 			result = errorResult(err)
 		}
 		return finishedExecution(result)
 	}}
+}
+
+// drainRow returns the row of DrainHub for a peer.
+func drainRow(d fleet.Drainer) verbRow {
+	return hubRow(func(*peerv1.Forward) (*peerv1.ForwardResult, error) {
+		return fleet.AnswerDrain(d), nil
+	})
+}
+
+// rebalanceRow returns the row of RebalanceHubs for a peer.
+func rebalanceRow(b fleet.Rebalancer) verbRow {
+	return hubRow(func(f *peerv1.Forward) (*peerv1.ForwardResult, error) {
+		return fleet.AnswerRebalance(b, f.GetRebalance())
+	})
 }
 
 // callPeer implements fleet.CallPeer.

@@ -159,7 +159,7 @@ func (d *drain) releaseClients(p *parts) error {
 		by := began.Add(d.config.Period - d.config.Period/lastPart)
 		e.move = func(ctx context.Context, ids []hub.ConnectionID, moved func()) int {
 			return d.mesh.Moves.MoveAway(ctx, mesh.Away{
-				Connections: ids, By: by, Moved: moved, Rooms: d.askRooms,
+				Connections: ids, By: by, Moved: moved, Rooms: roomsOf(d.mesh, d.hub),
 			})
 		}
 	}
@@ -183,9 +183,9 @@ func (d *drain) releaseClients(p *parts) error {
 	return nil
 }
 
-// askRooms returns the room of the peers for connections.
-func (d *drain) askRooms(ctx context.Context) []mesh.Room {
-	return fleet.AskRooms(ctx, d.mesh, d.hub.Started())
+// roomsOf returns a function that asks the peers of h for their room for connections.
+func roomsOf(m *mesh.Mesh, h *hub.Hub) func(context.Context) []mesh.Room {
+	return func(ctx context.Context) []mesh.Room { return fleet.AskRooms(ctx, m, h.Started()) }
 }
 
 // awaitMoves waits for moves that have begun, for moveGrace at most.

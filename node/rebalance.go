@@ -88,10 +88,7 @@ func (r *rebalance) moveSurplus(quotas map[hub.ID]int) {
 	}
 	r.mesh.Moves.MoveAway(ctx, mesh.Away{
 		Connections: ids, Quotas: quotas, Rate: rebalanceRate,
-		Moved: func() { r.moved.Add(1) },
-		Rooms: func(ctx context.Context) []mesh.Room {
-			return fleet.AskRooms(ctx, r.mesh, r.hub.Started())
-		},
+		Moved: func() { r.moved.Add(1) }, Rooms: roomsOf(r.mesh, r.hub),
 	})
 	r.mu.Lock()
 	r.latest.IsMoving = false

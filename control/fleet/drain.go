@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// drainEvery is the time between two reports of a drain.
-	drainEvery = 500 * time.Millisecond
+	// reportEvery is the time between two reports of a drain or a rebalance.
+	reportEvery = 500 * time.Millisecond
 	// drainPatience is how long a peer that drains may be unreachable while a call follows it. It
 	// is above the time of a new link, and below that of a peer that is taken for dead (15 s):
 	// a peer that is no member any more within it has said farewell.
@@ -83,23 +83,32 @@ func (s *Service) DrainHub(
 	if id := hub.ID(r.GetHubId()); id != s.Self {
 		ask = (&peerDrain{call: s.CallPeer, hub: id}).askProgress
 	}
-	ticker := time.NewTicker(drainEvery)
+	return sendReports(stream, ask, func(r *controlv1.DrainHubResponse) bool {
+		return r.GetPhase() == controlv1.DrainPhase_DRAIN_PHASE_DRAINED
+	})
+}
+
+// sendReports sends reports of something that goes on, at once and then every reportEvery, until
+// the last.
+func sendReports[R any](
+	stream grpc.ServerStreamingServer[R], ask func(context.Context) (*R, error),
+	isLast func(*R) bool,
+) error {
+	ctx := stream.Context()
+	ticker := time.NewTicker(reportEvery)
 	defer ticker.Stop()
 	for {
-		progress, err := ask(stream.Context())
+		report, err := ask(ctx)
 		if err != nil {
 			return err
 		}
-		if err := stream.Send(progress); err != nil {
+		if err := stream.Send(report); err != nil || isLast(report) {
 			return err
-		}
-		if progress.GetPhase() == controlv1.DrainPhase_DRAIN_PHASE_DRAINED {
-			return nil
 		}
 		select {
 		case <-ticker.C:
-		case <-stream.Context().Done():
-			return stream.Context().Err()
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }

@@ -18,8 +18,6 @@ import (
 )
 
 const (
-	// rebalanceEvery is the time between two reports of a rebalance.
-	rebalanceEvery = 500 * time.Millisecond
 	// slackShare is the divisor of the mean that gives the surplus with which a hub is not full.
 	// Without slack, clients that come and go would be moved with each rebalance.
 	slackShare = 10
@@ -128,28 +126,12 @@ func (s *Service) RebalanceHubs(
 		return err
 	}
 	r.findLoads(ctx)
-	if err := r.begin(ctx); err != nil {
-		return err
-	}
-	ticker := time.NewTicker(rebalanceEvery)
-	defer ticker.Stop()
-	for {
-		report := r.newReport()
-		if err := stream.Send(report); err != nil {
-			return err
-		}
-		if report.GetDone() {
-			return nil
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if err := r.follow(ctx); err != nil {
-			return err
-		}
-	}
+	next := r.begin
+	return sendReports(stream, func(ctx context.Context) (*controlv1.RebalanceHubsResponse, error) {
+		err := next(ctx)
+		next = r.follow
+		return r.newReport(), err
+	}, (*controlv1.RebalanceHubsResponse).GetDone)
 }
 
 // rebalance is a call of RebalanceHubs. It belongs to the goroutine of the call.

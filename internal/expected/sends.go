@@ -155,9 +155,8 @@ type Wait struct {
 	// Complete is closed when all have come or are forgotten; nil: a caller must not wait.
 	Complete <-chan struct{}
 
-	sends    *Sends
-	complete chan struct{}
-	came     uint64 // when the wait began
+	sends *Sends
+	came  uint64 // when the wait began
 }
 
 // Await begins a wait. Its Complete is nil if nothing is expected, or if the wait is left out.
@@ -170,7 +169,7 @@ func (e *Sends) Await() Wait {
 	if e.complete == nil {
 		e.complete = make(chan struct{})
 	}
-	return Wait{e.complete, e, e.complete, e.came}
+	return Wait{e.complete, e, e.came}
 }
 
 // GiveUp ends the wait, unless it is complete, and all that run beside it. It forgets the sends
@@ -179,7 +178,7 @@ func (w Wait) GiveUp() {
 	e := w.sends
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.complete != w.complete {
+	if e.complete != w.Complete {
 		return // all missing sends were expected since
 	}
 	for s := range e.missing {

@@ -2,6 +2,7 @@ package moving
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,7 +66,7 @@ func (s *Shell) MoveAway(ctx context.Context, a Away) int {
 		case len(to) > 0:
 			m.startMoves(ctx, left[:len(to)], to, rooms)
 			left = left[len(to):]
-		case hasPlaces(rooms):
+		case slices.ContainsFunc(rooms, Room.hasPlaces):
 			m.awaitWindow(ctx)
 		default:
 			left = nil
@@ -116,15 +117,6 @@ func (m *mover) askRooms(ctx context.Context, left int) []Room {
 	return rooms
 }
 
-func hasPlaces(rooms []Room) bool {
-	for _, r := range rooms {
-		if r.Places > 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // planRound returns the peers of the next connections, and counts them.
 func (m *mover) planRound(rooms []Room, left int) (to []hub.ID) {
 	count := min(left, roundMost)
@@ -165,7 +157,7 @@ func (m *mover) startMoves(
 ) {
 	var spare []hub.ID
 	for _, r := range rooms {
-		if m.Quotas == nil && r.Places > 0 {
+		if m.Quotas == nil && r.hasPlaces() {
 			spare = append(spare, r.Hub)
 		}
 	}

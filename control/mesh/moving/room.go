@@ -12,6 +12,8 @@ type Room struct {
 	Connects int // clients that the peer lets connect now; more would have to wait
 }
 
+func (r Room) hasPlaces() bool { return r.Places > 0 }
+
 // shareOut returns how many of count connections each room gets, as far as there are places.
 //
 // The newer rooms come first. They get what their connects allow. need is how many must move now:
@@ -21,7 +23,7 @@ func shareOut(rooms []Room, count, need int) []int {
 	given := make([]int, len(rooms))
 	hasNewer := false
 	for _, r := range rooms {
-		hasNewer = hasNewer || r.IsNewer && r.Places > 0
+		hasNewer = hasNewer || r.IsNewer && r.hasPlaces()
 	}
 	left, must := count, min(need, count)
 	for _, step := range []struct{ older, all, beyond bool }{
