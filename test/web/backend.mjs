@@ -61,12 +61,16 @@ export function dial(address, secret) {
       .map(([service, Client]) => [service, new Client(address, credentials)]),
   );
   const called = new Set();
+  const authorized = () => {
+    const metadata = new grpc.Metadata();
+    if (secret) metadata.set('authorization', `Bearer ${secret}`);
+    return metadata;
+  };
 
   /** Calls a method of HubService that streams its progress; answers with the reports. */
   async function reportsOf(method, request) {
     const name = `HubService.${method}`;
-    const metadata = new grpc.Metadata();
-    if (secret) metadata.set('authorization', `Bearer ${secret}`);
+    const metadata = authorized();
     const reports = [];
     try {
       for await (const report of clients.HubService[method](request, metadata, { deadline: Date.now() + patience })) {
@@ -86,8 +90,7 @@ export function dial(address, secret) {
     /** Calls "Service.Method"; rejects with a CallError. */
     call(name, request = {}) {
       const [service, method] = name.split('.');
-      const metadata = new grpc.Metadata();
-      if (secret) metadata.set('authorization', `Bearer ${secret}`);
+      const metadata = authorized();
       return new Promise((resolve, reject) => {
         clients[service][method](request, metadata, { deadline: Date.now() + patience }, (err, response) => {
           if (err) return reject(new CallError(name, err));
@@ -99,8 +102,7 @@ export function dial(address, secret) {
     /** Sends on one SendStream, in one batch, and answers with the results as they come. */
     async stream(sends) {
       const name = 'DeliveryService.SendStream';
-      const metadata = new grpc.Metadata();
-      if (secret) metadata.set('authorization', `Bearer ${secret}`);
+      const metadata = authorized();
       const stream = clients.DeliveryService.SendStream(metadata, { deadline: Date.now() + patience });
       stream.write({ sends: sends.map((send, i) => ({ sequence: i + 1, send })) });
       stream.end();
@@ -123,8 +125,7 @@ export function dial(address, secret) {
      */
     async subscribe(subscription) {
       const service = new EventService(address, credentials);
-      const metadata = new grpc.Metadata();
-      if (secret) metadata.set('authorization', `Bearer ${secret}`);
+      const metadata = authorized();
       const stream = service.Subscribe(metadata);
       const events = [];
       stream.on('data', (response) => events.push(...response.events));

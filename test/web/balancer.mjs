@@ -2,6 +2,7 @@
 
 import { connect, createServer } from 'node:net';
 import { once } from 'node:events';
+import { endPairs } from './flaky.mjs';
 import { awaited } from './hub.mjs';
 
 /** A random number below n from a seed (mulberry32): the same seed brings the same numbers. */
@@ -99,13 +100,7 @@ export async function balance(targets, pick) {
       if (![...pairs].some((pair) => pair.alive)) {
         await awaited('a connection to cut', new Promise((resolve) => { upgraded = resolve; }));
       }
-      for (const pair of [...pairs]) {
-        pairs.delete(pair);
-        for (const socket of pair) {
-          if (how === 'rst') socket.resetAndDestroy();
-          else socket.destroySoon();
-        }
-      }
+      endPairs(pairs, how);
     },
     /** Resolves when the hubs have ended the sockets of all twins. */
     twinsEnd: () => Promise.all([...twins].map(({ hub }) => hub.closed || once(hub, 'close'))),

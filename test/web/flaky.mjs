@@ -43,17 +43,22 @@ export async function relay(target) {
       if (![...pairs].some((pair) => pair.alive)) {
         await awaited('a connection to cut', new Promise((resolve) => { alive = resolve; }));
       }
-      for (const pair of [...pairs]) {
-        pairs.delete(pair);
-        for (const socket of pair) {
-          if (how === 'rst') socket.resetAndDestroy();
-          else socket.destroySoon();
-        }
-      }
+      endPairs(pairs, how);
     },
     close() {
       server.close();
       pairs.forEach((pair) => pair.forEach((socket) => socket.destroy()));
     },
   };
+}
+
+/** Ends pairs of sockets, and empties their set: 'rst' resets the sockets, 'fin' ends them. */
+export function endPairs(pairs, how) {
+  for (const pair of [...pairs]) {
+    pairs.delete(pair);
+    for (const socket of pair) {
+      if (how === 'rst') socket.resetAndDestroy();
+      else socket.destroySoon();
+    }
+  }
 }
